@@ -1,0 +1,13 @@
+# Only files below an instruction set's folder get its flags, and they include nothing but
+# intrinsics and kernel headers, so no other code of the program needs that instruction set.
+function(moxie_kernel_flags folder)
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/kernels/${folder}/*.cc)
+  list(FILTER sources EXCLUDE REGEX "_test\\.cc$")
+  if(sources)
+    set_source_files_properties(${sources} PROPERTIES COMPILE_OPTIONS "${ARGN}")
+  endif()
+endfunction()
+
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
+  moxie_kernel_flags(avx2 -mavx2 -mfma -mf16c)
+endif()

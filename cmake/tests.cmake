@@ -1,0 +1,27 @@
+find_package(GTest REQUIRED)
+include(GoogleTest)
+
+# One test program for each folder: src/<folder>/**_test.cc and tests/<folder>/*_test.cc.
+function(moxie_test_program name)
+  if(NOT ARGN)
+    return()
+  endif()
+  add_executable(${name} ${ARGN})
+  target_include_directories(${name} PRIVATE src tests)
+  target_link_libraries(${name} PRIVATE moxie_library nlohmann_json::nlohmann_json GTest::gtest
+                                        GTest::gmock GTest::gtest_main)
+  target_compile_definitions(${name} PRIVATE MOXIE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
+                                             MOXIE_BINARY_DIR="${CMAKE_BINARY_DIR}")
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+endfunction()
+
+file(GLOB folders RELATIVE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/src/*)
+foreach(folder ${folders})
+  file(GLOB_RECURSE sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/src/${folder}/*_test.cc)
+  moxie_test_program(${folder}_test ${sources})
+endforeach()
+file(GLOB folders RELATIVE ${CMAKE_SOURCE_DIR}/tests ${CMAKE_SOURCE_DIR}/tests/*)
+foreach(folder ${folders})
+  file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${folder}/*_test.cc)
+  moxie_test_program(tests_${folder} ${sources})
+endforeach()
