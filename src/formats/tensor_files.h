@@ -1,0 +1,75 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <filesystem>
+#include <map>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "core/dtype.h"
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// A file mapped read-only for its lifetime. Empty files map to an empty span.
+class MappedFile {
+ public:
+  static Result<MappedFile> Open(const std::filesystem::path& path);
+  MappedFile(MappedFile&& other) noexcept;
+  MappedFile& operator=(MappedFile&& other) noexcept;
+  ~MappedFile();
+
+  const std::filesystem::path& path() const { return path_; }
+  std::span<const std::byte> bytes() const { return bytes_; }
+
+ private:
+  MappedFile() = default;
+  std::filesystem::path path_;
+  std::span<const std::byte> bytes_;
+};
+
+/// One tensor as a file names it. Every reader has checked that the bytes lie within the file
+/// and that their number is that of the shape and type.
+struct TensorInfo {
+  std::string name;
+  DType type = DType::kF32;
+  std::vector<int64_t> shape;  ///< outermost first: [rows, cols], [experts, rows, cols]
+  int file = 0;                ///< index into TensorFiles::files()
+  uint64_t offset = 0;         ///< from the start of that file
+  uint64_t bytes = 0;
+
+  int64_t elements() const {
+    int64_t n = 1;
+    for (int64_t d : shape) n *= d;
+    return n;
+  }
+};
+
+/// The named tensors of a GGUF (with its splits) or of a folder of safetensors, mapped.
+/// Immutable after construction, so safe to share between threads.
+class TensorFiles {
+ public:
+  TensorFiles(std::vector<MappedFile> files, std::vector<TensorInfo> tensors);
+
+  const std::vector<MappedFile>& files() const { return files_; }
+  const std::vector<TensorInfo>& tensors() const { return tensors_; }
+
+  /// The tensor of that name, or null. Names are unique.
+  const TensorInfo* Find(std::string_view name) const;
+
+  /// The tensor's bytes in the mapping; valid while this object lives.
+  std::span<const std::byte> Bytes(const TensorInfo& tensor) const {
+    return files_[static_cast<size_t>(tensor.file)].bytes().subspan(tensor.offset, tensor.bytes);
+  }
+
+ private:
+  std::vector<MappedFile> files_;
+  std::vector<TensorInfo> tensors_;
+  std::map<std::string, size_t, std::less<>> by_name_;
+};
+
+}  // namespace moxie

@@ -1,0 +1,72 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <string_view>
+
+#include "core/matrix.h"
+
+namespace moxie {
+
+/// How activations are laid out for a product with weights of some type: plain float32, or a
+/// set's own quantised form. Opaque outside src/kernels/; rows are row_bytes apart.
+struct ActivationFormat {
+  int32_t id = 0;         ///< equal ids within one set mean one conversion serves both
+  int64_t row_bytes = 0;  ///< bytes of one converted row of `cols` activations
+};
+
+/// The arithmetic of one instruction set, as plain functions on spans and shapes. A set knows
+/// nothing of models, caches or files.
+///
+/// Determinism: each output element is computed by one call with a fixed order of operations
+/// that depends only on `cols` and the weight type, never on how rows, tokens or threads are
+/// split. So results are bit-equal for every thread count and every batch composition.
+///
+/// All functions are thread-safe, allocate nothing, and have no alignment demands.
+struct KernelSet {
+  std::string_view name;  ///< "scalar", "avx2", "avx512", "amx", "neon"
+  bool (*usable)();       ///< asks the processor (and for AMX the kernel) once; thread-safe
+
+  /// The activation format that `matmul` wants for weights of this type and width.
+  ActivationFormat (*activation_format)(DType weights, int64_t cols);
+
+  /// Converts one row of `cols` float32 activations into `out` (row_bytes).
+  void (*convert_activations)(DType weights, int64_t cols, const float* x, std::byte* out);
+
+  /// out[t * out_stride + r] = sum_c W[r, c] * x[t, c]  for r in [row_begin, row_end), t in
+  /// [0, tokens). `activations` holds converted rows, format.row_bytes apart. `out` is indexed by
+  /// the absolute row. Every DType with a decoder is accepted.
+  void (*matmul)(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
+                 const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
+
+  /// scores[i] = scale * sum_d q[d] * K[i, d], K of `type` (f32, f16 or q8_0), rows `stride` bytes
+  /// apart. head_dim may be any positive number for f32 and f16, a multiple of 32 for q8_0.
+  void (*attention_scores)(DType type, const float* q, const std::byte* k, int64_t stride,
+                           int64_t rows, int64_t head_dim, float scale, float* scores);
+
+  /// out[d] += sum_i p[i] * V[i, d], in order of i.
+  void (*attention_values)(DType type, const float* p, const std::byte* v, int64_t stride,
+                           int64_t rows, int64_t head_dim, float* out);
+
+  /// out[i] = x[i] * scale[i] / sqrt(mean(x^2) + eps); sums in float32 or better.
+  void (*rms_norm)(const float* x, const float* scale, int64_t n, float eps, float* out);
+
+  /// x[i] = exp(x[i] - max) ; returns the sum. The caller divides.
+  float (*exp_minus_max)(float* x, int64_t n, float max);
+
+  /// gate[i] = silu(gate[i]) * up[i].
+  void (*silu_multiply)(float* gate, const float* up, int64_t n);
+
+  /// y[i] += a * x[i].
+  void (*add_scaled)(float a, const float* x, int64_t n, float* y);
+};
+
+/// All sets of this binary, slowest first: scalar is the reference and always usable.
+std::span<const KernelSet* const> AllKernelSets();
+
+/// The fastest usable set; or the set of that name, null where there is none or it is unusable.
+const KernelSet* BestKernelSet();
+const KernelSet* FindKernelSet(std::string_view name);
+
+}  // namespace moxie
