@@ -1,0 +1,86 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "core/thread_pool.h"
+#include "kernels/kernel_set.h"
+#include "memory/expert_store.h"
+#include "memory/kv_cache.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// Which positions of a chunk need logits.
+enum class LogitRows : uint8_t { kNone, kLast, kAll };
+
+/// The next tokens of one sequence: a prefill chunk or a single decode step. A forward pass takes
+/// any mix of them, each sequence at most once.
+struct SequenceChunk {
+  SequenceId sequence = 0;
+  std::span<const int32_t> tokens;
+  LogitRows logits = LogitRows::kLast;
+};
+
+/// Sees the routing of each mixture layer as it is decided. Called from the thread that called
+/// Forward; the spans are valid during the call only.
+class RoutingObserver {
+ public:
+  virtual ~RoutingObserver() = default;
+
+  ///   logits  [tokens, experts]  router logits
+  ///   ids     [tokens, used]     chosen experts, heaviest first
+  ///   weights [tokens, used]     their weights as applied
+  /// Tokens are in the order of the chunks.
+  virtual void OnRouting(int64_t layer, std::span<const float> logits, std::span<const int32_t> ids,
+                         std::span<const float> weights) = 0;
+};
+
+/// Sees the residual stream: the embeddings (index 0), then the output of each layer, the last
+/// one after the final norm; for tests and importance. [tokens, dim]
+class HiddenObserver {
+ public:
+  virtual ~HiddenObserver() = default;
+  virtual void OnHidden(int64_t index, std::span<const float> hidden) = 0;
+};
+
+struct ForwardObservers {
+  RoutingObserver* routing = nullptr;
+  HiddenObserver* hidden = nullptr;
+};
+
+/// The forward pass of a decoder-only transformer (arXiv:1706.03762; mixture layers after
+/// arXiv:2401.04088) over a ragged batch of sequences. Everything that differs between families
+/// is read from ModelConfig.
+///
+/// For one kernel set the results do not depend on the number of threads, bit for bit. One call
+/// at a time; all referenced objects must outlive it. Buffers for `max_tokens` are taken at
+/// creation, nothing is allocated afterwards.
+class Decoder {
+ public:
+  struct Options {
+    int64_t max_tokens = 512;      ///< tokens of one forward pass, over all chunks
+    int64_t max_logit_rows = 512;  ///< rows of logits of one forward pass
+    bool batch_invariant = false;  ///< results independent of batch composition and chunking
+  };
+
+  static Result<std::unique_ptr<Decoder>> Create(const ModelConfig& config,
+                                                 const ModelWeights& weights, ExpertStore& experts,
+                                                 const KernelSet& kernels, ThreadPool& threads,
+                                                 const Options& options);
+  virtual ~Decoder() = default;
+
+  /// Runs the chunks and appends their keys and values to `cache`.
+  ///   logits  [rows, vocab]  out: rows in chunk order, as each chunk's LogitRows asks
+  ///
+  /// Errors: kInvalidInput (a token id outside the vocabulary, sizes beyond the options),
+  /// kOverBudget (no free pages), kIo from the expert store. After an error the sequences'
+  /// lengths are as before.
+  virtual Result<void> Forward(std::span<const SequenceChunk> chunks, KvCache& cache,
+                               std::span<float> logits, const ForwardObservers& observers = {}) = 0;
+};
+
+}  // namespace moxie

@@ -1,0 +1,41 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+
+#include "core/matrix.h"
+#include "model/weights.h"
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// One expert's matrices, ready to multiply with. Valid until the call that ends its turn.
+struct ExpertView {
+  WeightMatrix gate, up, down;
+  std::span<const float> gate_bias, up_bias, down_bias;
+};
+
+/// The only thing that knows whether an expert is in memory or on disk.
+///
+/// A layer's work is: Begin(layer, experts) with the distinct experts that the batch chose, then
+/// Next() until it returns nothing: present experts come first, missing ones as they arrive, so
+/// that computing and reading overlap. One Begin at a time.
+class ExpertStore {
+ public:
+  virtual ~ExpertStore() = default;
+
+  /// `experts`: distinct ids, each with at least one token.
+  virtual Result<void> Begin(int64_t layer, std::span<const int32_t> experts) = 0;
+
+  struct Ready {
+    int32_t expert = -1;  ///< -1: all of Begin's experts have been given
+    ExpertView view;      ///< valid until the next call of Next or Begin
+  };
+  virtual Result<Ready> Next() = 0;
+};
+
+/// A store whose experts all lie in memory or in a mapping. `weights` must outlive it.
+std::unique_ptr<ExpertStore> MakeResidentExpertStore(const ModelWeights& weights);
+
+}  // namespace moxie
