@@ -23,7 +23,9 @@ struct ActivationFormat {
 /// that depends only on `cols` and the weight type, never on how rows, tokens or threads are
 /// split. So results are bit-equal for every thread count and every batch composition.
 ///
-/// All functions are thread-safe, allocate nothing, and have no alignment demands.
+/// All functions are thread-safe and allocate nothing. Float arrays and converted activations are
+/// aligned as float (64 bytes is best); weights and cache rows may lie anywhere, but for float32
+/// and half rows, which are aligned as their elements.
 struct KernelSet {
   std::string_view name;  ///< "scalar", "avx2", "avx512", "amx", "neon"
   bool (*usable)();       ///< asks the processor (and for AMX the kernel) once; thread-safe
@@ -65,8 +67,10 @@ struct KernelSet {
 /// All sets of this binary, slowest first: scalar is the reference and always usable.
 std::span<const KernelSet* const> AllKernelSets();
 
-/// The fastest usable set; or the set of that name, null where there is none or it is unusable.
-const KernelSet* BestKernelSet();
+/// The fastest usable set.
+const KernelSet& BestKernelSet();
+
+/// The set of that name; null where there is none or it is not usable here.
 const KernelSet* FindKernelSet(std::string_view name);
 
 }  // namespace moxie

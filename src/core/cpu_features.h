@@ -1,0 +1,23 @@
+#pragma once
+
+namespace moxie {
+
+/// What this processor and operating system let this process use: a listed instruction set whose
+/// registers the system does not save, or whose use the kernel refuses, is not usable.
+struct CpuFeatures {
+  // x86-64
+  bool avx2 = false;         ///< AVX2, FMA and F16C
+  bool avx512 = false;       ///< AVX-512 F, BW, DQ, VL and VNNI, with FMA and F16C
+  bool avx512_bf16 = false;  ///< AVX-512 as above, and its bfloat16 products
+  bool amx_int8 = false;     ///< AMX tiles with int8 products; the kernel's permission was given
+  bool amx_bf16 = false;  ///< AMX tiles with bfloat16 products; the kernel's permission was given
+  // aarch64
+  bool neon_dot = false;   ///< the int8 dot product of Armv8.2
+  bool neon_i8mm = false;  ///< the int8 matrix product of Armv8.6
+};
+
+/// Asked once and remembered; for AMX this asks the kernel for the process's permission
+/// (arch_prctl, Linux's Documentation/arch/x86/xstate.rst). Thread-safe.
+const CpuFeatures& UsableCpuFeatures();
+
+}  // namespace moxie
