@@ -25,3 +25,17 @@ foreach(folder ${folders})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${folder}/*_test.cc)
   moxie_test_program(tests_${folder} ${sources})
 endforeach()
+
+# Tests in Python: tests/<folder>/*_test.py, run with $MOXIE the program under test. Exit status 77
+# is a skip (no reference implementation, no data), with its reason printed.
+file(GLOB python_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*_test.py)
+foreach(source ${python_tests})
+  get_filename_component(folder ${source} DIRECTORY)
+  get_filename_component(folder ${folder} NAME)
+  get_filename_component(name ${source} NAME_WE)
+  add_test(NAME ${folder}.${name} COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${source})
+  set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS slow
+    ENVIRONMENT "MOXIE=${CMAKE_BINARY_DIR}/moxie;MOXIE_BUILD=${CMAKE_BINARY_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support")
+endforeach()
+add_test(NAME docs.names_exist COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_docs.py)
+add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_includes.py)

@@ -1,0 +1,39 @@
+"""What the Python tests share: the program, the data beside the checkout, and skipping."""
+import os
+import pathlib
+import subprocess
+import sys
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
+MOXIE = os.environ.get("MOXIE", str(ROOT / "build/moxie"))
+
+
+def skip(reason):
+    print(f"skipped: {reason}")
+    sys.exit(77)
+
+
+def shared():
+    """The folder of reference data beside the checkout, or a skip."""
+    folder = pathlib.Path(os.environ.get("MOXIE_SHARED", ROOT.parent / "shared"))
+    if not (folder / "golden").is_dir():
+        skip(f"no reference data at {folder}")
+    return folder
+
+
+def smollm2():
+    """The demo's dense model, or a skip."""
+    path = pathlib.Path(os.environ.get("MOXIE_SMOLLM2",
+                                       ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"))
+    if not path.exists():
+        skip(f"no SmolLM2 at {path} (./dev demo fetches it)")
+    return path
+
+
+def moxie(*args, status=0, **kwargs):
+    """Runs the program and returns its standard output; fails where its exit status differs."""
+    run = subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True, **kwargs)
+    if run.returncode != status:
+        raise AssertionError(f"moxie {' '.join(map(str, args))}: exit status {run.returncode}, "
+                             f"expected {status}\n{run.stderr[-2000:]}")
+    return run.stdout
