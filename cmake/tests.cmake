@@ -37,5 +37,4 @@ foreach(source ${python_tests})
   set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS slow
     ENVIRONMENT "MOXIE=${CMAKE_BINARY_DIR}/moxie;MOXIE_BUILD=${CMAKE_BINARY_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support")
 endforeach()
-add_test(NAME docs.names_exist COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_docs.py)
 add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_includes.py)
