@@ -56,15 +56,17 @@ struct ForwardObservers {
 /// arXiv:2401.04088) over a ragged batch of sequences. Everything that differs between families
 /// is read from ModelConfig.
 ///
-/// For one kernel set the results do not depend on the number of threads, bit for bit. One call
-/// at a time; all referenced objects must outlive it. Buffers for `max_tokens` are taken at
+/// For one kernel set and cache type the results do not depend on the number of threads, on what
+/// else is in the batch, or on how a sequence is cut into chunks, bit for bit: kernels compute
+/// every row alike (kernel_set.h), attention walks pages that are fixed by position, and experts'
+/// outputs are summed in the order of choice. So --batch-invariant costs nothing. One call at a
+/// time; all referenced objects must outlive it. Buffers for `max_tokens` are taken at
 /// creation, nothing is allocated afterwards.
 class Decoder {
  public:
   struct Options {
     int64_t max_tokens = 512;      ///< tokens of one forward pass, over all chunks
     int64_t max_logit_rows = 512;  ///< rows of logits of one forward pass
-    bool batch_invariant = false;  ///< results independent of batch composition and chunking
   };
 
   static Result<std::unique_ptr<Decoder>> Create(const ModelConfig& config,

@@ -19,8 +19,8 @@ struct ExpertView {
 /// The only thing that knows whether an expert is in memory or on disk.
 ///
 /// A layer's work is: Begin(layer, experts) with the distinct experts that the batch chose, then
-/// Next() until it returns nothing: present experts come first, missing ones as they arrive, so
-/// that computing and reading overlap. One Begin at a time.
+/// Next() until it gives none: first all that are present, to be computed together, then missing
+/// ones as they arrive, so that computing and reading overlap. One Begin at a time.
 class ExpertStore {
  public:
   virtual ~ExpertStore() = default;
@@ -29,11 +29,17 @@ class ExpertStore {
   virtual Result<void> Begin(int64_t layer, std::span<const int32_t> experts) = 0;
 
   struct Ready {
-    int32_t expert = -1;  ///< -1: all of Begin's experts have been given
-    ExpertView view;      ///< valid until the next call of Next or Begin
+    int32_t expert = -1;
+    ExpertView view;  ///< valid until the next call of Next or Begin
   };
-  virtual Result<Ready> Next() = 0;
+
+  /// The experts that are ready now, at least one; none: all of Begin's have been given.
+  /// Waits where nothing is ready yet. Valid until the next call of Next or Begin.
+  virtual Result<std::span<const Ready>> Next() = 0;
 };
+
+/// The view of weights that lie in memory. Valid as long as they are.
+ExpertView ViewOf(const FeedForwardWeights& weights);
 
 /// A store whose experts all lie in memory or in a mapping. `weights` must outlive it.
 std::unique_ptr<ExpertStore> MakeResidentExpertStore(const ModelWeights& weights);
