@@ -2,40 +2,15 @@
 
 #include <cstdint>
 #include <filesystem>
-#include <map>
-#include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <variant>
-#include <vector>
 
+#include "formats/gguf.h"
 #include "formats/tensor_files.h"
 #include "moxie/result.h"
 
 namespace moxie {
-
-/// A GGUF metadata value. Arrays hold one element type; nested arrays are refused by the reader.
-using GgufValue =
-    std::variant<bool, int64_t, uint64_t, double, std::string, std::vector<bool>,
-                 std::vector<int64_t>, std::vector<uint64_t>, std::vector<double>,
-                 std::vector<std::string>>;
-
-/// A GGUF's key-values with typed look-ups. A look-up returns nothing where the key is absent,
-/// and an Error that names the key where its value has another type or is out of range.
-class GgufMetadata {
- public:
-  std::map<std::string, GgufValue, std::less<>> values;
-
-  const GgufValue* Find(std::string_view key) const;
-  Result<std::optional<int64_t>> Integer(std::string_view key) const;  ///< any integer type
-  Result<std::optional<double>> Number(std::string_view key) const;    ///< any number type
-  Result<std::optional<bool>> Boolean(std::string_view key) const;
-  Result<std::optional<std::string>> Text(std::string_view key) const;
-  Result<std::optional<std::vector<std::string>>> Texts(std::string_view key) const;
-  Result<std::optional<std::vector<double>>> Numbers(std::string_view key) const;
-  Result<std::optional<std::vector<int64_t>>> Integers(std::string_view key) const;
-};
 
 enum class FileLayout : uint8_t { kGguf, kHuggingFace, kConsolidated };
 
@@ -44,10 +19,11 @@ struct ModelFiles {
   FileLayout layout = FileLayout::kGguf;
   std::filesystem::path path;  ///< the GGUF (first of a split set) or the folder
   TensorFiles tensors;
-  GgufMetadata metadata;       ///< of a GGUF; empty for folders
+  GgufMetadata metadata;  ///< of a GGUF; empty for folders
 
   /// The text of a file beside the weights (config.json, tokenizer.json, ...), or nothing where
-  /// the folder has none. Files over 256 MiB are an error. `name` is never taken from a file.
+  /// the folder has none (a GGUF has no companions). Files over 128 MiB are an error. `name` is
+  /// a plain file name and never taken from a file.
   Result<std::optional<std::string>> ReadCompanion(std::string_view name) const;
 };
 

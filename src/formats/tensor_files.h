@@ -18,6 +18,7 @@ namespace moxie {
 /// A file mapped read-only for its lifetime. Empty files map to an empty span.
 class MappedFile {
  public:
+  /// Errors: kNotFound; kIo where it cannot be opened, mapped or is no regular file.
   static Result<MappedFile> Open(const std::filesystem::path& path);
   MappedFile(MappedFile&& other) noexcept;
   MappedFile& operator=(MappedFile&& other) noexcept;
@@ -49,11 +50,26 @@ struct TensorInfo {
   }
 };
 
+/// The bytes that a tensor of that type and shape takes.
+///
+/// Errors: kInvalidInput, naming `file` and `tensor`, where a dimension is below 1, the product
+/// overflows, or the innermost dimension is not whole blocks of the type.
+Result<uint64_t> TensorBytes(std::string_view file, std::string_view tensor, DType type,
+                             std::span<const int64_t> shape);
+
 /// The named tensors of a GGUF (with its splits) or of a folder of safetensors, mapped.
 /// Immutable after construction, so safe to share between threads.
 class TensorFiles {
  public:
+  TensorFiles() = default;
+
+  /// `tensors` lie within `files` and have unique names.
   TensorFiles(std::vector<MappedFile> files, std::vector<TensorInfo> tensors);
+
+  /// The same from several files' readers.
+  ///
+  /// Errors: kInvalidInput where two tensors have one name.
+  static Result<TensorFiles> Create(std::vector<MappedFile> files, std::vector<TensorInfo> tensors);
 
   const std::vector<MappedFile>& files() const { return files_; }
   const std::vector<TensorInfo>& tensors() const { return tensors_; }
