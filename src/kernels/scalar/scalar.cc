@@ -4,32 +4,10 @@
 #include <cmath>
 #include <cstring>
 
-#include "core/half.h"
+#include "quant/dequantize.h"
 
 namespace moxie {
 namespace {
-
-/// Decodes float types only, until the block formats are linked.
-void Dequantize(DType type, const std::byte* bytes, int64_t elements, float* out) {
-  for (int64_t i = 0; i < elements; ++i) {
-    uint16_t half = 0;
-    switch (type) {
-      case DType::kF32:
-        std::memcpy(out + i, bytes + 4 * i, 4);
-        break;
-      case DType::kF16:
-        std::memcpy(&half, bytes + 2 * i, 2);
-        out[i] = HalfToFloat(half);
-        break;
-      case DType::kBF16:
-        std::memcpy(&half, bytes + 2 * i, 2);
-        out[i] = Bfloat16ToFloat(half);
-        break;
-      default:
-        out[i] = std::nanf("");
-    }
-  }
-}
 
 constexpr int64_t kChunk = 256;  // A multiple of every type's block.
 constexpr int64_t kLanes = 16;
