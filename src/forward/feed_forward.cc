@@ -1,0 +1,132 @@
+#include "forward/feed_forward.h"
+
+#include <algorithm>
+#include <cstring>
+
+#include "moxie/result.h"
+
+namespace moxie {
+namespace {
+
+bool Consecutive(std::span<const int32_t> tokens) {
+  for (size_t i = 1; i < tokens.size(); ++i) {
+    if (tokens[i] != tokens[i - 1] + 1) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+void FeedForward::Reserve(std::span<const Demand> demands) {
+  size_t tasks = 0, inner = 0, gathered = 0, converted = 0;
+  for (const Demand& demand : demands) {
+    tasks += static_cast<size_t>(demand.tasks);
+    inner += static_cast<size_t>(demand.rows * demand.ffn);
+    for (const DType type : demand.input_types.types())
+      gathered +=
+          static_cast<size_t>(demand.rows * kernels_.activation_format(type, dim_).row_bytes);
+    for (const DType type : demand.down_types.types())
+      converted +=
+          static_cast<size_t>(demand.rows * kernels_.activation_format(type, demand.ffn).row_bytes);
+  }
+  const auto grow = [](auto& buffer, size_t size) {
+    if (buffer.size() < size) buffer.resize(size);
+  };
+  grow(gate_, inner);
+  grow(up_, inner);
+  grow(gathered_, gathered);
+  grow(converted_, converted);
+  work_.reserve(tasks);
+  gate_tiles_.Reserve(tasks);
+  down_tiles_.Reserve(tasks);
+}
+
+/// The task's rows of `x`, one after another: where they lie, or gathered.
+const std::byte* FeedForward::Rows(std::span<const int32_t> tokens, const ActivationRows& x,
+                                   DType weights) {
+  if (Consecutive(tokens)) return x.Row(weights, tokens[0]);
+  const int64_t row_bytes = x.RowBytes(weights);
+  std::byte* rows = gathered_.data() + gathered_bytes_;
+  gathered_bytes_ += std::ssize(tokens) * row_bytes;
+  MOXIE_CHECK(gathered_bytes_ <= std::ssize(gathered_));
+  for (size_t i = 0; i < tokens.size(); ++i)
+    std::memcpy(rows + static_cast<int64_t>(i) * row_bytes, x.Row(weights, tokens[i]),
+                static_cast<size_t>(row_bytes));
+  return rows;
+}
+
+void FeedForward::Gather(const FeedForwardTask& task, const ActivationRows& x, Work& work) {
+  const DType gate = task.weights.gate.type, up = task.weights.up.type;
+  work.gate.activations = Rows(task.tokens, x, gate);
+  work.up.activations =
+      x.Row(gate, 0) == x.Row(up, 0) ? work.gate.activations : Rows(task.tokens, x, up);
+  work.gate.activation_stride = x.RowBytes(gate);
+  work.up.activation_stride = x.RowBytes(up);
+}
+
+void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x) {
+  work_.clear();
+  gate_tiles_.Clear();
+  down_tiles_.Clear();
+  gathered_bytes_ = 0;
+  int64_t rows = 0, inner = 0, converted = 0;
+  for (const FeedForwardTask& task : tasks) {
+    const ExpertView& weights = task.weights;
+    const int64_t ffn = weights.gate.rows, tokens = std::ssize(task.tokens);
+    const int64_t stride = kernels_.activation_format(weights.down.type, ffn).row_bytes;
+    Work work{.gate = {.weights = &weights.gate,
+                       .tokens = tokens,
+                       .out = gate_.data() + inner,
+                       .out_stride = ffn,
+                       .bias = weights.gate_bias},
+              .up = {.weights = &weights.up,
+                     .tokens = tokens,
+                     .out = up_.data() + inner,
+                     .out_stride = ffn,
+                     .bias = weights.up_bias},
+              .down = {.weights = &weights.down,
+                       .activations = converted_.data() + converted,
+                       .activation_stride = stride,
+                       .tokens = tokens,
+                       .out = task.out,
+                       .out_stride = dim_,
+                       .bias = weights.down_bias},
+              .first_row = rows};
+    Gather(task, x, work);
+    rows += tokens;
+    inner += tokens * ffn;
+    converted += tokens * stride;
+    MOXIE_CHECK(inner <= std::ssize(gate_) && converted <= std::ssize(converted_) &&
+                work_.size() < work_.capacity());
+    work_.push_back(work);
+    gate_tiles_.Add(weights.gate);
+    down_tiles_.Add(weights.down);
+  }
+
+  gate_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
+    const Work& work = work_[index];
+    MultiplyRows(kernels_, work.gate, begin, end);
+    MultiplyRows(kernels_, work.up, begin, end);
+    for (int64_t t = 0; t < work.gate.tokens; ++t) {
+      const int64_t at = t * work.gate.out_stride + begin;
+      const auto count = static_cast<size_t>(end - begin);
+      ApplyActivation(kernels_, activation_, {work.gate.out + at, count},
+                      {work.up.out + at, count});
+    }
+  });
+  ForEachToken(threads_, rows, [&](int64_t row) { Convert(row); });
+  down_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
+    MultiplyRows(kernels_, work_[index].down, begin, end);
+  });
+}
+
+void FeedForward::Convert(int64_t row) {
+  const Work& work = *(std::ranges::upper_bound(work_, row, {}, &Work::first_row) - 1);
+  const int64_t t = row - work.first_row;
+  // `activations` points into converted_, which this fills.
+  const int64_t at = work.down.activations - converted_.data() + t * work.down.activation_stride;
+  kernels_.convert_activations(work.down.weights->type, work.gate.out_stride,
+                               work.gate.out + t * work.gate.out_stride, converted_.data() + at);
+}
+
+}  // namespace moxie

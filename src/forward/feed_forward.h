@@ -1,0 +1,69 @@
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "forward/activation.h"
+#include "forward/linear.h"
+#include "kernels/kernel_set.h"
+#include "memory/expert_store.h"
+
+namespace moxie {
+
+/// One gated feed-forward (a dense layer's, an expert or a shared expert) and the tokens that pass
+/// through it.
+struct FeedForwardTask {
+  ExpertView weights;
+  std::span<const int32_t> tokens;  ///< rows of the input
+  float* out = nullptr;             ///< [tokens, dim], in the order of `tokens`
+};
+
+/// Computes out = down(activation(gate x) * up x) for many feed-forwards at once, between few
+/// barriers: all gates and ups, then all downs. A dense feed-forward and a mixture's experts are
+/// computed by the same code, so equal weights give equal bits.
+class FeedForward {
+ public:
+  FeedForward(const GatedActivation& activation, int64_t dim, const KernelSet& kernels,
+              ThreadPool& threads)
+      : activation_(activation), dim_(dim), kernels_(kernels), threads_(threads) {}
+
+  /// What one kind of task may ask for at most.
+  struct Demand {
+    int64_t tasks = 0;
+    int64_t rows = 0;  ///< tokens of all these tasks together
+    int64_t ffn = 0;
+    WeightTypes input_types;  ///< of gate and up
+    WeightTypes down_types;
+  };
+  /// Makes room for a Run with tasks of all these kinds together.
+  void Reserve(std::span<const Demand> demands);
+
+  /// `x` holds the rows in the forms of every task's gate and up. Allocates nothing.
+  void Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x);
+
+ private:
+  struct Work {
+    Product gate, up, down;
+    int64_t first_row = 0;  ///< among the rows of all tasks
+  };
+
+  void Gather(const FeedForwardTask& task, const ActivationRows& x, Work& work);
+  const std::byte* Rows(std::span<const int32_t> tokens, const ActivationRows& x, DType weights);
+  void Convert(int64_t row);
+
+  GatedActivation activation_;
+  int64_t dim_;
+  const KernelSet& kernels_;
+  ThreadPool& threads_;
+  std::vector<float> gate_, up_;
+  std::vector<std::byte> gathered_;   ///< input rows in the order of tasks
+  std::vector<std::byte> converted_;  ///< activated rows in the forms of the downs
+  int64_t gathered_bytes_ = 0;        ///< used so far in this Run
+  std::vector<Work> work_;
+  RowTiles gate_tiles_, down_tiles_;
+};
+
+}  // namespace moxie

@@ -1,0 +1,143 @@
+#include "forward/grouped_attention.h"
+
+#include <algorithm>
+
+namespace moxie {
+namespace {
+
+size_t Elements(int64_t a, int64_t b) { return static_cast<size_t>(a * b); }
+
+}  // namespace
+
+GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights& weights,
+                                   const Rope& rope, const KernelSet& kernels, ThreadPool& threads,
+                                   int64_t max_tokens)
+    : config_(config),
+      weights_(weights),
+      rope_(rope),
+      kernels_(kernels),
+      threads_(threads),
+      attention_(kernels, threads, config.attention.heads, config.attention.kv_heads,
+                 config.attention.head_dim, max_tokens),
+      input_types_(weights.layers.size()),
+      output_types_(weights.layers.size()),
+      input_(kernels),
+      output_(kernels),
+      products_(3) {
+  const AttentionConfig& attention = config.attention;
+  const int64_t q_dim = attention.heads * attention.head_dim;
+  for (size_t i = 0; i < weights.layers.size(); ++i) {
+    const AttentionWeights& layer = weights.layers[i].attention;
+    input_types_[i].Add(layer.q);
+    input_types_[i].Add(layer.k);
+    input_types_[i].Add(layer.v);
+    output_types_[i].Add(layer.output);
+    input_.Reserve(max_tokens, config.dim, input_types_[i]);
+    output_.Reserve(max_tokens, q_dim, output_types_[i]);
+  }
+  q_.resize(Elements(max_tokens, q_dim));
+  k_.resize(Elements(max_tokens, attention.kv_heads * attention.head_dim));
+  v_.resize(k_.size());
+  const int64_t width = KvCache::PaddedWidth(DType::kQ8_0, attention.head_dim);
+  if (width != attention.head_dim) queries_.resize(Elements(max_tokens, attention.heads * width));
+  attended_.resize(q_.size());
+}
+
+void GroupedAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x,
+                           float* out) {
+  const AttentionConfig& attention = config_.attention;
+  const AttentionWeights& weights = weights_.layers[static_cast<size_t>(layer)].attention;
+  const int64_t tokens = batch.tokens();
+  const int64_t q_dim = attention.heads * attention.head_dim;
+
+  input_.Begin(tokens, config_.dim, input_types_[static_cast<size_t>(layer)]);
+  Project(weights, tokens, x);
+  ForEachToken(threads_, tokens, [&](int64_t t) {
+    FinishToken(layer, batch.places[static_cast<size_t>(t)], t, cache);
+  });
+
+  const AttentionRule rule{.scale = static_cast<float>(attention.score_scale),
+                           .softcap = static_cast<float>(attention.score_softcap),
+                           .window = config_.layers[static_cast<size_t>(layer)].window,
+                           .sinks = weights.sinks};
+  const bool padded = cache.key_width() != attention.head_dim;
+  attention_.Run(rule, layer, batch, cache, padded ? queries_.data() : q_.data(), attended_.data());
+
+  output_.Begin(tokens, q_dim, output_types_[static_cast<size_t>(layer)]);
+  ForEachToken(threads_, tokens,
+               [&](int64_t t) { output_.Convert(t, attended_.data() + t * q_dim); });
+  products_.Clear();
+  products_.Add({.weights = &weights.output,
+                 .activations = output_.Row(weights.output.type, 0),
+                 .activation_stride = output_.RowBytes(weights.output.type),
+                 .tokens = tokens,
+                 .out = out,
+                 .out_stride = config_.dim,
+                 .bias = weights.output_bias});
+  products_.Run(kernels_, threads_);
+}
+
+void GroupedAttention::Project(const AttentionWeights& weights, int64_t tokens, const float* x) {
+  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
+  products_.Clear();
+  const auto add = [&](const WeightMatrix& matrix, std::span<const float> bias,
+                       std::vector<float>& out) {
+    products_.Add({.weights = &matrix,
+                   .activations = input_.Row(matrix.type, 0),
+                   .activation_stride = input_.RowBytes(matrix.type),
+                   .tokens = tokens,
+                   .out = out.data(),
+                   .out_stride = matrix.rows,
+                   .bias = bias});
+  };
+  add(weights.q, weights.q_bias, q_);
+  add(weights.k, weights.k_bias, k_);
+  add(weights.v, weights.v_bias, v_);
+  products_.Run(kernels_, threads_);
+}
+
+void GroupedAttention::FinishHeads(int64_t layer, int64_t token, float* heads, int64_t count,
+                                   std::span<const float> norm) const {
+  const AttentionConfig& attention = config_.attention;
+  const int64_t dim = count * attention.head_dim;
+  const auto eps = static_cast<float>(config_.norm_eps);
+  if (!norm.empty()) {
+    const int64_t width = attention.qk_norm == QkNorm::kPerHead ? attention.head_dim : dim;
+    for (int64_t at = 0; at < dim; at += width)
+      kernels_.rms_norm(heads + at, norm.data(), width, eps, heads + at);
+  }
+  if (attention.clip_qkv > 0) {
+    const auto limit = static_cast<float>(attention.clip_qkv);
+    for (int64_t i = 0; i < dim; ++i) heads[i] = std::clamp(heads[i], -limit, limit);
+  }
+  if (!config_.layers[static_cast<size_t>(layer)].rope) return;
+  for (int64_t head = 0; head < count; ++head)
+    rope_.Rotate(token, heads + head * attention.head_dim);
+}
+
+void GroupedAttention::FinishToken(int64_t layer, const TokenPlace& place, int64_t token,
+                                   KvCache& cache) {
+  const AttentionConfig& attention = config_.attention;
+  const AttentionWeights& weights = weights_.layers[static_cast<size_t>(layer)].attention;
+  const int64_t head_dim = attention.head_dim;
+  const int64_t kv_dim = attention.kv_heads * head_dim;
+  float* q = q_.data() + token * attention.heads * head_dim;
+  float* k = k_.data() + token * kv_dim;
+  float* v = v_.data() + token * kv_dim;
+  FinishHeads(layer, token, q, attention.heads, weights.q_norm);
+  FinishHeads(layer, token, k, attention.kv_heads, weights.k_norm);
+  if (attention.clip_qkv > 0) {
+    const auto limit = static_cast<float>(attention.clip_qkv);
+    for (int64_t i = 0; i < kv_dim; ++i) v[i] = std::clamp(v[i], -limit, limit);
+  }
+  cache.Store(place.sequence, layer, place.position, k, v);
+
+  const int64_t width = cache.key_width();
+  if (width == head_dim) return;
+  for (int64_t head = 0; head < attention.heads; ++head) {
+    float* row = queries_.data() + (token * attention.heads + head) * width;
+    std::fill(std::copy_n(q + head * head_dim, head_dim, row), row + width, 0.0f);
+  }
+}
+
+}  // namespace moxie

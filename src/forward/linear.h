@@ -1,0 +1,136 @@
+#pragma once
+
+#include <array>
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <vector>
+
+#include "core/function_ref.h"
+#include "core/matrix.h"
+#include "core/thread_pool.h"
+#include "kernels/kernel_set.h"
+
+namespace moxie {
+
+/// The weight types that one matrix of activations is multiplied with, without repetition.
+class WeightTypes {
+ public:
+  WeightTypes() = default;
+  void Add(DType type);
+  void Add(const WeightMatrix& weights) {
+    if (!weights.empty()) Add(weights.type);
+  }
+  std::span<const DType> types() const { return types_; }
+
+ private:
+  std::vector<DType> types_;
+};
+
+/// Rows of activations, converted once to every form that the weights to come want.
+///
+/// Reserve at creation for each use, then Begin and Convert allocate nothing.
+class ActivationRows {
+ public:
+  explicit ActivationRows(const KernelSet& kernels) : kernels_(kernels) {}
+
+  /// Makes room for a later Begin(rows, cols, types).
+  void Reserve(int64_t rows, int64_t cols, const WeightTypes& types);
+
+  /// Lays the rows out anew. `types` must be among those reserved.
+  void Begin(int64_t rows, int64_t cols, const WeightTypes& types);
+
+  /// Converts one row of `cols` floats. Safe to call concurrently for different rows.
+  void Convert(int64_t row, const float* x);
+
+  /// The converted row for weights of this type, and the bytes between rows.
+  const std::byte* Row(DType weights, int64_t row) const;
+  int64_t RowBytes(DType weights) const;
+
+ private:
+  struct Form {
+    DType type = DType::kF32;
+    ActivationFormat format;
+    int64_t offset = 0;
+  };
+  static constexpr size_t kMaxForms = 8;
+
+  int64_t Layout(int64_t rows, int64_t cols, const WeightTypes& types,
+                 std::array<Form, kMaxForms>& forms, size_t& count) const;
+  const Form& FormFor(DType weights) const;
+
+  const KernelSet& kernels_;
+  std::vector<std::byte> bytes_;
+  std::array<Form, kMaxForms> forms_;
+  size_t form_count_ = 0;
+  int64_t cols_ = 0;
+};
+
+/// A low-rank addition to a product: out[t] += scale * B (A x[t]) (LoRA, arXiv:2106.09685), with
+/// A x already computed.
+struct LowRankTerm {
+  const float* b = nullptr;        ///< [rows, rank]
+  const float* reduced = nullptr;  ///< [tokens, rank]: A x
+  int64_t rank = 0;
+  float scale = 1;
+};
+
+/// out[t * out_stride + r] = W[r] . x[t] + bias[r], plus the low-rank terms.
+struct Product {
+  const WeightMatrix* weights = nullptr;
+  const std::byte* activations = nullptr;  ///< rows in the form for `weights`' type
+  int64_t activation_stride = 0;           ///< bytes; that form's row_bytes
+  int64_t tokens = 0;
+  float* out = nullptr;
+  int64_t out_stride = 0;
+  std::span<const float> bias = {};  ///< [rows] or empty
+  std::span<const LowRankTerm> terms = {};
+};
+
+/// Rows [begin, end) of one product.
+void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begin, int64_t end);
+
+/// Rows of several matrices cut into tasks of some tens of kilobytes of weights. Where a matrix is
+/// cut depends on its shape and type alone, never on threads or tokens.
+class RowTiles {
+ public:
+  /// Room for this many matrices, so that Add never allocates.
+  void Reserve(size_t matrices) { entries_.reserve(matrices); }
+  void Clear() { entries_.clear(); }
+  void Add(const WeightMatrix& weights);
+
+  /// Calls task(matrix, row_begin, row_end) for every tile, matrices numbered as added.
+  void Run(ThreadPool& threads,
+           FunctionRef<void(size_t matrix, int64_t begin, int64_t end)> task) const;
+
+ private:
+  struct Entry {
+    int64_t rows;
+    int64_t rows_per_tile;
+    int64_t first_task;
+  };
+  std::vector<Entry> entries_;
+};
+
+/// Products computed together, between one pair of barriers.
+class ProductList {
+ public:
+  explicit ProductList(size_t capacity) {
+    products_.reserve(capacity);
+    tiles_.Reserve(capacity);
+  }
+  void Clear();
+  void Add(const Product& product);
+  void Run(const KernelSet& kernels, ThreadPool& threads) const;
+
+ private:
+  std::vector<Product> products_;
+  RowTiles tiles_;
+};
+
+/// Calls task(token) for each; on the caller alone where there are few, since a barrier costs more
+/// than they do.
+void ForEachToken(ThreadPool& threads, int64_t tokens, FunctionRef<void(int64_t token)> task);
+
+}  // namespace moxie

@@ -1,0 +1,199 @@
+#include "forward/moe.h"
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <numeric>
+
+#include "forward/decoder.h"
+#include "forward/router.h"
+
+namespace moxie {
+namespace {
+
+size_t Size(int64_t n) { return static_cast<size_t>(n); }
+
+void AddTypes(const FeedForwardWeights& weights, WeightTypes& input, WeightTypes& down) {
+  input.Add(weights.gate.matrix);
+  input.Add(weights.up.matrix);
+  down.Add(weights.down.matrix);
+}
+
+GatedActivation ActivationOf(const ModelConfig& config) {
+  return {.kind = config.activation,
+          .limit = static_cast<float>(config.activation_limit),
+          .alpha = static_cast<float>(config.activation_alpha)};
+}
+
+}  // namespace
+
+FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights,
+                                     ExpertStore& experts, const KernelSet& kernels,
+                                     ThreadPool& threads, int64_t max_tokens)
+    : config_(config),
+      weights_(weights),
+      store_(experts),
+      kernels_(kernels),
+      threads_(threads),
+      feed_forward_(ActivationOf(config), config.dim, kernels, threads),
+      input_(kernels),
+      router_(1),
+      all_tokens_(Size(max_tokens)) {
+  std::iota(all_tokens_.begin(), all_tokens_.end(), 0);
+  for (const LayerWeights& layer : weights.layers) ReserveFor(layer, max_tokens);
+  tasks_.reserve(Size(config.router.experts + 1));
+  if (!config.is_mixture()) return;
+  const int64_t slots = max_tokens * config.router.used;
+  logits_.resize(Size(max_tokens * config.router.experts));
+  ids_.resize(Size(slots));
+  choice_weights_.resize(Size(slots));
+  first_slot_.resize(Size(config.router.experts + 1));
+  slot_tokens_.resize(Size(slots));
+  slots_.resize(Size(slots));
+  chosen_.reserve(Size(config.router.experts));
+  slot_out_.resize(Size(slots * config.dim));
+  if (config.shared_expert != SharedExpert::kNone)
+    shared_out_.resize(Size(max_tokens * config.dim));
+}
+
+void FeedForwardLayers::ReserveFor(const LayerWeights& layer, int64_t max_tokens) {
+  std::array<FeedForward::Demand, 3> demands;
+  auto& [dense, experts, shared] = demands;
+  WeightTypes types;
+  const auto demand = [&](const FeedForwardWeights& weights, FeedForward::Demand& kind) {
+    if (weights.gate.matrix.empty()) return;
+    AddTypes(weights, kind.input_types, kind.down_types);
+    kind.ffn = std::max(kind.ffn, weights.gate.matrix.rows);
+    for (const DType type : kind.input_types.types()) types.Add(type);
+  };
+  demand(layer.dense, dense);
+  for (const FeedForwardWeights& expert : layer.experts) demand(expert, experts);
+  demand(layer.shared, shared);
+  types.Add(layer.router);
+  dense.tasks = shared.tasks = 1;
+  dense.rows = shared.rows = max_tokens;
+  experts.tasks = std::ssize(layer.experts);
+  experts.rows = max_tokens * config_.router.used;
+  feed_forward_.Reserve(demands);
+  input_.Reserve(max_tokens, config_.dim, types);
+  input_types_.push_back(std::move(types));
+}
+
+Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* x,
+                                    RoutingObserver* observer, float* out) {
+  input_.Begin(tokens, config_.dim, input_types_[Size(layer)]);
+  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
+  if (config_.layers[Size(layer)].sparse) return RunMixture(layer, tokens, x, observer, out);
+  RunDense(weights_.layers[Size(layer)], tokens, out);
+  return {};
+}
+
+void FeedForwardLayers::RunDense(const LayerWeights& layer, int64_t tokens, float* out) {
+  tasks_.clear();
+  tasks_.push_back({.weights = ViewOf(layer.dense),
+                    .tokens = std::span(all_tokens_).first(Size(tokens)),
+                    .out = out});
+  feed_forward_.Run(tasks_, input_);
+}
+
+Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const float* x,
+                                           RoutingObserver* observer, float* out) {
+  MOXIE_TRY(Choose(layer, tokens, observer));
+  GroupByExpert(tokens);
+  MOXIE_TRY(RunExperts(layer, tokens));
+  ForEachToken(threads_, tokens, [&](int64_t t) {
+    Combine(weights_.layers[Size(layer)], t, x + t * config_.dim, out + t * config_.dim);
+  });
+  return {};
+}
+
+Result<void> FeedForwardLayers::Choose(int64_t layer, int64_t tokens, RoutingObserver* observer) {
+  const LayerWeights& weights = weights_.layers[Size(layer)];
+  router_.Clear();
+  router_.Add({.weights = &weights.router,
+               .activations = input_.Row(weights.router.type, 0),
+               .activation_stride = input_.RowBytes(weights.router.type),
+               .tokens = tokens,
+               .out = logits_.data(),
+               .out_stride = config_.router.experts,
+               .bias = weights.router_bias});
+  router_.Run(kernels_, threads_);
+  const auto logits = std::span(logits_).first(Size(tokens * config_.router.experts));
+  const auto ids = std::span(ids_).first(Size(tokens * config_.router.used));
+  const auto choice_weights = std::span(choice_weights_).first(ids.size());
+  MOXIE_TRY(
+      Route(config_.router, weights.router_selection_bias, tokens, logits, ids, choice_weights));
+  if (observer != nullptr) observer->OnRouting(layer, logits, ids, choice_weights);
+  return {};
+}
+
+void FeedForwardLayers::GroupByExpert(int64_t tokens) {
+  const size_t choices = Size(tokens * config_.router.used);
+  std::ranges::fill(first_slot_, 0);
+  for (size_t c = 0; c < choices; ++c) ++first_slot_[Size(ids_[c]) + 1];
+  chosen_.clear();
+  for (size_t e = 0; e + 1 < first_slot_.size(); ++e) {
+    if (first_slot_[e + 1] > 0) chosen_.push_back(static_cast<int32_t>(e));
+    first_slot_[e + 1] += first_slot_[e];
+  }
+  // Each expert's first slot moves on as it takes tokens, up to the next expert's: the last pass
+  // puts it back.
+  for (size_t c = 0; c < choices; ++c) {
+    slots_[c] = first_slot_[Size(ids_[c])]++;
+    slot_tokens_[Size(slots_[c])] = static_cast<int32_t>(c / Size(config_.router.used));
+  }
+  for (size_t e = first_slot_.size() - 1; e > 0; --e) first_slot_[e] = first_slot_[e - 1];
+  first_slot_[0] = 0;
+}
+
+Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens) {
+  const LayerWeights& weights = weights_.layers[Size(layer)];
+  tasks_.clear();
+  if (!weights.shared.gate.matrix.empty())
+    tasks_.push_back({.weights = ViewOf(weights.shared),
+                      .tokens = std::span(all_tokens_).first(Size(tokens)),
+                      .out = shared_out_.data()});
+  MOXIE_TRY(store_.Begin(layer, chosen_));
+  for (;;) {
+    MOXIE_TRY_ASSIGN(const auto ready, store_.Next());
+    if (ready.empty()) return {};
+    for (const ExpertStore::Ready& expert : ready) {
+      const size_t first = Size(first_slot_[Size(expert.expert)]);
+      const size_t count = Size(first_slot_[Size(expert.expert) + 1]) - first;
+      tasks_.push_back({.weights = expert.view,
+                        .tokens = std::span(slot_tokens_).subspan(first, count),
+                        .out = slot_out_.data() + first * Size(config_.dim)});
+    }
+    feed_forward_.Run(tasks_, input_);
+    tasks_.clear();
+  }
+}
+
+void FeedForwardLayers::Combine(const LayerWeights& layer, int64_t token, const float* x,
+                                float* out) const {
+  constexpr int64_t kBlock = 256;
+  double shared_weight = 1;
+  if (!layer.shared_gate.empty()) {
+    double logit = 0;
+    for (int64_t d = 0; d < config_.dim; ++d)
+      logit += static_cast<double>(layer.shared_gate[Size(d)]) * static_cast<double>(x[d]);
+    shared_weight = 1 / (1 + std::exp(-logit));
+  }
+  for (int64_t begin = 0; begin < config_.dim; begin += kBlock) {
+    const int64_t count = std::min(kBlock, config_.dim - begin);
+    double sums[kBlock] = {};
+    const auto add = [&](double weight, const float* row) {
+      for (int64_t d = 0; d < count; ++d) sums[d] += weight * static_cast<double>(row[begin + d]);
+    };
+    for (int64_t j = 0; j < config_.router.used; ++j) {
+      const size_t choice = Size(token * config_.router.used + j);
+      add(static_cast<double>(choice_weights_[choice]),
+          slot_out_.data() + slots_[choice] * config_.dim);
+    }
+    if (!shared_out_.empty() && !layer.shared.gate.matrix.empty())
+      add(shared_weight, shared_out_.data() + token * config_.dim);
+    for (int64_t d = 0; d < count; ++d) out[begin + d] = static_cast<float>(sums[d]);
+  }
+}
+
+}  // namespace moxie

@@ -1,0 +1,66 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "forward/feed_forward.h"
+#include "forward/linear.h"
+#include "memory/expert_store.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "moxie/result.h"
+
+namespace moxie {
+
+class RoutingObserver;
+
+/// The feed-forward half of every layer: a dense feed-forward, or a sparse mixture (Mixtral,
+/// arXiv:2401.04088, section 2.1) with or without shared experts.
+///
+/// Tokens are grouped by expert, each expert's matrices are passed over once for all its tokens,
+/// and a token's outputs are summed in the order of its choices, in float64: the result does not
+/// depend on which expert was ready first, nor on the other tokens.
+class FeedForwardLayers {
+ public:
+  FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights, ExpertStore& experts,
+                    const KernelSet& kernels, ThreadPool& threads, int64_t max_tokens);
+
+  ///   x    [tokens, dim]
+  ///   out  [tokens, dim]
+  /// Errors: kInvalidInput where a router logit is not finite; what the expert store reports.
+  Result<void> Run(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer,
+                   float* out);
+
+ private:
+  void ReserveFor(const LayerWeights& layer, int64_t max_tokens);
+  void RunDense(const LayerWeights& layer, int64_t tokens, float* out);
+  Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer,
+                          float* out);
+  Result<void> Choose(int64_t layer, int64_t tokens, RoutingObserver* observer);
+  void GroupByExpert(int64_t tokens);
+  Result<void> RunExperts(int64_t layer, int64_t tokens);
+  void Combine(const LayerWeights& layer, int64_t token, const float* x, float* out) const;
+
+  const ModelConfig& config_;
+  const ModelWeights& weights_;
+  ExpertStore& store_;
+  const KernelSet& kernels_;
+  ThreadPool& threads_;
+  FeedForward feed_forward_;
+  std::vector<WeightTypes> input_types_;  ///< [layers] of router, experts, shared or dense
+  ActivationRows input_;
+  ProductList router_;
+  std::vector<int32_t> all_tokens_;    ///< 0, 1, 2, ...
+  std::vector<float> logits_;          ///< [tokens, experts]
+  std::vector<int32_t> ids_;           ///< [tokens, used]
+  std::vector<float> choice_weights_;  ///< [tokens, used]
+  std::vector<int32_t> first_slot_;    ///< [experts + 1] a slot is a token's visit to an expert
+  std::vector<int32_t> slot_tokens_;   ///< [tokens * used] by expert, then by token
+  std::vector<int32_t> slots_;         ///< [tokens, used] the slot of each choice
+  std::vector<int32_t> chosen_;        ///< experts with at least one token
+  std::vector<FeedForwardTask> tasks_;
+  std::vector<float> slot_out_;    ///< [tokens * used, dim]
+  std::vector<float> shared_out_;  ///< [tokens, dim]
+};
+
+}  // namespace moxie
