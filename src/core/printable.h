@@ -14,4 +14,7 @@ std::string Printable(std::string_view text, size_t limit = 100);
 /// first bytes are not well-formed UTF-8 (Unicode 15, table 3-7) or `text` is empty.
 size_t Utf8Length(std::string_view text);
 
+/// Whether all of `text` is well-formed UTF-8.
+bool IsUtf8(std::string_view text);
+
 }  // namespace moxie

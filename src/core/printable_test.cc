@@ -44,6 +44,8 @@ TEST(PrintableTest, KnowsWellFormedUtf8) {
   }
   EXPECT_EQ(Utf8Length(""), 0u);
   EXPECT_EQ(Utf8Length("\xe6\xbc"), 0u);
+  EXPECT_TRUE(IsUtf8("aß漢😀"));
+  EXPECT_FALSE(IsUtf8("a\xc3"));
 }
 
 }  // namespace

@@ -23,7 +23,6 @@ constexpr uint64_t kMaxTensors = uint64_t{1} << 20;
 constexpr uint64_t kMaxKeyValues = uint64_t{1} << 16;
 constexpr uint64_t kMaxNameBytes = 65'535;  // the specification's limit for keys
 constexpr uint32_t kMaxDimensions = 8;      // ggml has 4
-constexpr uint64_t kMaxAlignment = uint64_t{1} << 20;
 
 constexpr uint32_t kStringType = 8;
 constexpr uint32_t kArrayType = 9;
@@ -98,7 +97,6 @@ class Parser {
   Result<GgufValue> ScalarValue();
   template <class T>
   Result<GgufValue> ArrayValue(uint64_t count);
-  Result<void> Alignment(GgufHeader* header);
   Result<TensorInfo> Tensor();
   Result<void> Place(GgufHeader* header);
   Result<void> CheckApart(const GgufHeader& header);
@@ -252,19 +250,6 @@ Result<void> Parser::KeyValue(GgufMetadata* metadata) {
   return {};
 }
 
-Result<void> Parser::Alignment(GgufHeader* header) {
-  MOXIE_TRY_ASSIGN(const std::optional<int64_t> alignment,
-                   header->metadata.Integer("general.alignment"));
-  if (!alignment) return {};
-  if (*alignment < 8 || *alignment > static_cast<int64_t>(kMaxAlignment) ||
-      !std::has_single_bit(static_cast<uint64_t>(*alignment))) {
-    return Fail("general.alignment is " + std::to_string(*alignment) +
-                ", but must be a power of two from 8 to " + std::to_string(kMaxAlignment));
-  }
-  header->alignment = static_cast<uint64_t>(*alignment);
-  return {};
-}
-
 Result<TensorInfo> Parser::Tensor() {
   TensorInfo tensor;
   MOXIE_TRY_ASSIGN(tensor.name, Text("a tensor's name", kMaxNameBytes));
@@ -342,7 +327,7 @@ Result<GgufHeader> Parser::Parse() {
   limit_ = std::min<uint64_t>(bytes_.size(), kMaxHeaderBytes);
   MOXIE_TRY(Start(&header));
   for (uint64_t i = 0; i < key_value_count_; ++i) MOXIE_TRY(KeyValue(&header.metadata));
-  MOXIE_TRY(Alignment(&header));
+  MOXIE_TRY_ASSIGN(header.alignment, GgufAlignment(header.metadata));
   header.tensors.reserve(tensor_count_);
   for (uint64_t i = 0; i < tensor_count_; ++i) {
     MOXIE_TRY_ASSIGN(TensorInfo tensor, Tensor());

@@ -46,6 +46,11 @@ class GgufMetadata {
   Result<std::optional<std::vector<int64_t>>> Integers(std::string_view key) const;
 };
 
+/// The alignment of tensor data in bytes that general.alignment asks for, 32 where it is absent.
+///
+/// Errors: kInvalidInput where it is no power of two from 8 to 2^20.
+Result<uint64_t> GgufAlignment(const GgufMetadata& metadata);
+
 /// What stands before the tensor data of one GGUF file.
 struct GgufHeader {
   uint32_t version = 0;

@@ -1,3 +1,4 @@
+#include <bit>
 #include <limits>
 #include <type_traits>
 #include <utility>
@@ -152,6 +153,19 @@ Result<std::optional<std::vector<int64_t>>> GgufMetadata::Integers(std::string_v
     }
   }
   return integers;
+}
+
+Result<uint64_t> GgufAlignment(const GgufMetadata& metadata) {
+  constexpr int64_t kMost = int64_t{1} << 20;
+  MOXIE_TRY_ASSIGN(const std::optional<int64_t> alignment, metadata.Integer("general.alignment"));
+  if (!alignment) return uint64_t{32};
+  if (*alignment < 8 || *alignment > kMost ||
+      !std::has_single_bit(static_cast<uint64_t>(*alignment))) {
+    return Error{ErrorCode::kInvalidInput,
+                 metadata.file + ": general.alignment is " + std::to_string(*alignment) +
+                     ", but must be a power of two from 8 to " + std::to_string(kMost)};
+  }
+  return static_cast<uint64_t>(*alignment);
 }
 
 }  // namespace moxie

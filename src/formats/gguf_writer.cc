@@ -1,0 +1,100 @@
+#include <string>
+#include <type_traits>
+
+#include "formats/spec_bytes.h"
+#include "formats/tensor_writer.h"
+
+namespace moxie {
+namespace {
+
+constexpr uint32_t kVersion = 3;
+
+/// The header's bytes, grown as it is written.
+class Header {
+ public:
+  template <class T>
+  void Add(T value) {
+    static_assert(std::is_arithmetic_v<T> && !std::is_same_v<T, bool>);
+    bytes_.append(reinterpret_cast<const char*>(&value), sizeof value);
+  }
+  void Add(bool value) { bytes_.push_back(value ? '\1' : '\0'); }
+  void Add(std::string_view text) {
+    Add<uint64_t>(text.size());
+    bytes_.append(text);
+  }
+  void Add(const std::string& text) { Add(std::string_view(text)); }
+  void Add(const GgufArray& array) {
+    Add(static_cast<uint32_t>(array.index()));
+    std::visit([this](const auto& elements) { AddElements(elements); }, array);
+  }
+
+  void Raw(std::string_view text) { bytes_.append(text); }
+  void PadTo(uint64_t alignment) {
+    bytes_.append((alignment - bytes_.size() % alignment) % alignment, '\0');
+  }
+  const std::string& bytes() const { return bytes_; }
+
+ private:
+  void AddElements(std::monostate) { MOXIE_CHECK(false); }  // Arrays of arrays do not exist.
+  template <class T>
+  void AddElements(const std::vector<T>& elements) {
+    Add<uint64_t>(elements.size());
+    for (const T element : elements) Add(element);
+  }
+  void AddElements(const std::vector<std::string>& elements) {
+    Add<uint64_t>(elements.size());
+    for (const std::string& element : elements) Add(element);
+  }
+
+  std::string bytes_;
+};
+
+bool IsWritten(std::string_view key) { return !key.starts_with("split."); }
+
+void AddMetadata(const GgufMetadata& metadata, Header* header) {
+  for (const auto& [key, value] : metadata.values) {
+    if (!IsWritten(key)) continue;
+    header->Add(key);
+    header->Add(static_cast<uint32_t>(value.index()));
+    std::visit([&](const auto& v) { header->Add(v); }, value);
+  }
+}
+
+void AddTensors(std::span<const TensorSpec> tensors, std::span<const uint64_t> bytes,
+                uint64_t alignment, Header* header) {
+  uint64_t offset = 0;
+  for (size_t i = 0; i < tensors.size(); ++i) {
+    const TensorSpec& tensor = tensors[i];
+    header->Add(tensor.name);
+    header->Add(static_cast<uint32_t>(tensor.shape.size()));
+    for (size_t d = tensor.shape.size(); d-- > 0;) header->Add(tensor.shape[d]);
+    header->Add(static_cast<uint32_t>(tensor.type));
+    header->Add(offset);
+    offset += (bytes[i] + alignment - 1) / alignment * alignment;
+  }
+}
+
+}  // namespace
+
+Result<TensorWriter> TensorWriter::CreateGguf(const std::filesystem::path& path,
+                                              const GgufMetadata& metadata,
+                                              std::span<const TensorSpec> tensors) {
+  MOXIE_TRY_ASSIGN(const uint64_t alignment, GgufAlignment(metadata));
+  MOXIE_TRY_ASSIGN(std::vector<uint64_t> bytes, SpecBytes(path.string(), tensors));
+  uint64_t key_values = 0;
+  for (const auto& [key, value] : metadata.values) key_values += IsWritten(key) ? 1 : 0;
+
+  Header header;
+  header.Raw("GGUF");
+  header.Add(kVersion);
+  header.Add<uint64_t>(tensors.size());
+  header.Add(key_values);
+  AddMetadata(metadata, &header);
+  AddTensors(tensors, bytes, alignment, &header);
+  header.PadTo(alignment);
+  MOXIE_TRY_ASSIGN(AtomicFile file, AtomicFile::Create(path));
+  MOXIE_TRY(file.Write(header.bytes()));
+  return TensorWriter(std::move(file), std::move(bytes), alignment);
+}
+
+}  // namespace moxie
