@@ -1,0 +1,321 @@
+#pragma once
+
+#include "core/matrix.h"
+#include "kernels/avx2/chunk.h"
+#include "kernels/avx2/vectors.h"
+
+// The product of quantised weights and 16-bit activations, for any format of unpack.h. For each
+// output, with c the chunks of 256 columns and g the scale groups of a chunk, both in order:
+//
+//   out = sum_c x.scale * (sum_g scale * (sum_i q[i] * x[i]) + min * (sum_i x[i]))
+//
+// The sums over i are exact integers; the others are chains of float32 multiply-adds. MatVec and
+// MatMat differ only in how they find the integer sums: bit-equal results.
+
+namespace moxie::avx2 {
+namespace {
+
+constexpr int kRows = 8;  // Rows in the lanes of a vector.
+
+/// A product's operands and destination.
+struct Product {
+  const WeightMatrix* weights;
+  const ActivationChunk* activations;
+  int64_t chunks;  // of a row of activations
+  float* out;
+  int64_t out_stride;
+};
+
+/// Where chunk `c` of 8 rows of weights lies. Rows at and beyond `row_end` repeat the last one. A
+/// row's last chunk, if shorter than 256, is copied to `padded` and completed with zeros.
+template <class Format>
+class ChunkOfRows {
+ public:
+  static constexpr int64_t kBlockBytes = sizeof(typename Format::Block);
+  static constexpr int64_t kBytes = kChunkElements / Format::Block::kElements * kBlockBytes;
+
+  ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end) : cols_(weights.cols) {
+    for (int r = 0; r < kRows; ++r) {
+      rows_[r] = reinterpret_cast<const uint8_t*>(weights.row(Min(row + r, row_end - 1)));
+    }
+  }
+
+  void Select(int64_t c) {
+    const int64_t left = cols_ - c * kChunkElements;
+    for (int r = 0; r < kRows; ++r) chunk_[r] = rows_[r] + c * kBytes;
+    if (left >= kChunkElements) return;
+    for (int r = 0; r < kRows; ++r) {
+      const int64_t bytes = left / Format::Block::kElements * kBlockBytes;
+      CopyBytes(padded_[r], chunk_[r], bytes);
+      __builtin_memset(padded_[r] + bytes, 0, static_cast<size_t>(kBytes - bytes));
+      chunk_[r] = padded_[r];
+    }
+  }
+
+  const uint8_t* operator[](int r) const { return chunk_[r]; }
+
+ private:
+  int64_t cols_;
+  const uint8_t* rows_[kRows];
+  const uint8_t* chunk_[kRows];
+  uint8_t padded_[kRows][kBytes];
+};
+
+/// Scales and mins of a chunk of 8 rows: [group][row].
+struct ChunkScales {
+  alignas(32) float scale[kChunkElements / 16 * kRows];
+  alignas(32) float min[kChunkElements / 16 * kRows];
+};
+
+template <class Format>
+MOXIE_INLINE void LoadScales(const ChunkOfRows<Format>& chunk, ChunkScales& scales) {
+  for (int half = 0; half < 32 / Format::kGroup; ++half) {
+    __m256 scale[kRows];
+    __m256 min[kRows];
+    MOXIE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      min[r] = _mm256_setzero_ps();
+      Format::Scales(chunk[r], half, scale[r], min[r]);
+    }
+    Transpose8x8(scale);
+    if constexpr (Format::kHasMin) Transpose8x8(min);
+    MOXIE_UNROLL
+    for (int g = 0; g < 8; ++g) {
+      _mm256_store_ps(scales.scale + (8 * half + g) * kRows, scale[g]);
+      if constexpr (Format::kHasMin) _mm256_store_ps(scales.min + (8 * half + g) * kRows, min[g]);
+    }
+  }
+}
+
+/// sum + scale * integers + min * (sum of activations), for group `g` of 8 rows.
+template <class Format>
+MOXIE_INLINE __m256 AddGroup(__m256 sum, __m256i integers, const float* scale, const float* min,
+                             const ActivationChunk& x, int g) {
+  sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers), _mm256_load_ps(scale), sum);
+  if constexpr (Format::kHasMin) {
+    const float* x_sum = (Format::kGroup == 16 ? x.sums16 : x.sums32) + g;
+    sum = _mm256_fmadd_ps(_mm256_load_ps(min), _mm256_broadcast_ss(x_sum), sum);
+  }
+  return sum;
+}
+
+/// Writes the first `count` lanes.
+MOXIE_INLINE void StoreRows(float* out, __m256 values, int64_t count) {
+  if (count >= kRows) {
+    _mm256_storeu_ps(out, values);
+  } else {
+    _mm256_maskstore_ps(out, TailMask(count), values);
+  }
+}
+
+/// 8 rows times `T` tokens: integer sums by rows, added up over lanes.
+template <class Format, int T>
+void MatVec(const Product& product, int64_t row, int64_t row_end, int64_t token) {
+  ChunkOfRows<Format> chunk(*product.weights, row, row_end);
+  ChunkScales scales;
+  const ActivationChunk* x = product.activations + token * product.chunks;
+  __m256 out[T];
+  for (int t = 0; t < T; ++t) out[t] = _mm256_setzero_ps();
+  for (int64_t c = 0; c < product.chunks; ++c, ++x) {
+    chunk.Select(c);
+    LoadScales<Format>(chunk, scales);
+    __m256 sum[T];
+    for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_ps();
+    for (int i = 0; i < kChunkElements / 32; ++i) {
+      __m256i first[T][4];   // Of rows 2p and 2p + 1: elements 32i..32i+15, or all 32.
+      __m256i second[T][4];  // Elements 32i+16..32i+31 where they have scales of their own.
+      MOXIE_UNROLL
+      for (int p = 0; p < 4; ++p) {
+        __m256i a[2];
+        __m256i b[2];
+        Format::Unpack(chunk[2 * p], i, a[0], a[1]);
+        Format::Unpack(chunk[2 * p + 1], i, b[0], b[1]);
+        MOXIE_UNROLL
+        for (int t = 0; t < T; ++t) {
+          const int16_t* values = x[t * product.chunks].values + 32 * i;
+          const __m256i x0 = Load256(values);
+          const __m256i x1 = Load256(values + 16);
+          const __m256i a0 = _mm256_madd_epi16(a[0], x0);
+          const __m256i a1 = _mm256_madd_epi16(a[1], x1);
+          const __m256i b0 = _mm256_madd_epi16(b[0], x0);
+          const __m256i b1 = _mm256_madd_epi16(b[1], x1);
+          if constexpr (Format::kGroup == 32) {
+            first[t][p] = _mm256_hadd_epi32(_mm256_add_epi32(a0, a1), _mm256_add_epi32(b0, b1));
+          } else {
+            first[t][p] = _mm256_hadd_epi32(a0, b0);
+            second[t][p] = _mm256_hadd_epi32(a1, b1);
+          }
+        }
+      }
+      MOXIE_UNROLL
+      for (int t = 0; t < T; ++t) {
+        const ActivationChunk& xt = x[t * product.chunks];
+        const int g = Format::kGroup == 32 ? i : 2 * i;
+        const float* scale = scales.scale + g * kRows;
+        const float* min = scales.min + g * kRows;
+        const __m256i(&f)[4] = first[t];
+        sum[t] = AddGroup<Format>(sum[t], SumLanes(f[0], f[1], f[2], f[3]), scale, min, xt, g);
+        if constexpr (Format::kGroup == 16) {
+          const __m256i(&s)[4] = second[t];
+          sum[t] = AddGroup<Format>(sum[t], SumLanes(s[0], s[1], s[2], s[3]), scale + kRows,
+                                    min + kRows, xt, g + 1);
+        }
+      }
+    }
+    for (int t = 0; t < T; ++t) {
+      out[t] = _mm256_fmadd_ps(sum[t], _mm256_broadcast_ss(&x[t * product.chunks].scale), out[t]);
+    }
+  }
+  for (int t = 0; t < T; ++t) {
+    StoreRows(product.out + (token + t) * product.out_stride + row, out[t], row_end - row);
+  }
+}
+
+// ---- many tokens --------------------------------------------------------------------------------
+
+constexpr int kTileVectors = 2;  // Vectors of 8 rows in a tile.
+constexpr int kTileRows = kRows * kTileVectors;
+constexpr int kTileTokens = 3;
+constexpr int64_t kTokenBatch = 128;
+
+/// A chunk of 16 rows, unpacked once for many tokens: pairs of columns, 8 rows side by side.
+struct Tile {
+  alignas(32) int16_t words[kChunkElements / 2][kTileVectors][kRows][2];
+  ChunkScales scales[kTileVectors];
+};
+
+template <class Format>
+void UnpackTile(const ChunkOfRows<Format>& chunk, int vector, Tile& tile) {
+  LoadScales<Format>(chunk, tile.scales[vector]);
+  for (int i = 0; i < kChunkElements / 32; ++i) {
+    __m256i first[kRows];
+    __m256i second[kRows];
+    MOXIE_UNROLL
+    for (int r = 0; r < kRows; ++r) Format::Unpack(chunk[r], i, first[r], second[r]);
+    for (int half = 0; half < 2; ++half) {
+      __m256 pairs[kRows];
+      MOXIE_UNROLL
+      for (int r = 0; r < kRows; ++r) {
+        pairs[r] = _mm256_castsi256_ps(half == 0 ? first[r] : second[r]);
+      }
+      Transpose8x8(pairs);
+      MOXIE_UNROLL
+      for (int k = 0; k < 8; ++k) {
+        auto* words = reinterpret_cast<float*>(tile.words[16 * i + 8 * half + k][vector]);
+        _mm256_store_ps(words, pairs[k]);
+      }
+    }
+  }
+}
+
+/// A tile times `T` tokens: integer sums with a row in each lane. sums [T][kTileVectors].
+template <class Format, int T>
+MOXIE_INLINE void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64_t x_stride,
+                               float* sums) {
+  __m256 sum[T][kTileVectors];
+  MOXIE_UNROLL
+  for (int t = 0; t < T; ++t) {
+    MOXIE_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) sum[t][v] = _mm256_setzero_ps();
+  }
+  for (int g = 0; g < kChunkElements / Format::kGroup; ++g) {
+    __m256i integers[T][kTileVectors];
+    MOXIE_UNROLL
+    for (int k = 0; k < Format::kGroup / 2; ++k) {
+      const int pair = g * (Format::kGroup / 2) + k;
+      __m256i w[kTileVectors];
+      MOXIE_UNROLL
+      for (int v = 0; v < kTileVectors; ++v) {
+        w[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.words[pair][v]));
+      }
+      MOXIE_UNROLL
+      for (int t = 0; t < T; ++t) {
+        const __m256i pair_of_x =
+            _mm256_set1_epi32(static_cast<int>(LoadU32(x[t * x_stride].values + 2 * pair)));
+        MOXIE_UNROLL
+        for (int v = 0; v < kTileVectors; ++v) {
+          const __m256i products = _mm256_madd_epi16(w[v], pair_of_x);
+          integers[t][v] = k == 0 ? products : _mm256_add_epi32(integers[t][v], products);
+        }
+      }
+    }
+    MOXIE_UNROLL
+    for (int t = 0; t < T; ++t) {
+      MOXIE_UNROLL
+      for (int v = 0; v < kTileVectors; ++v) {
+        sum[t][v] = AddGroup<Format>(sum[t][v], integers[t][v], tile.scales[v].scale + g * kRows,
+                                     tile.scales[v].min + g * kRows, x[t * x_stride], g);
+      }
+    }
+  }
+  MOXIE_UNROLL
+  for (int t = 0; t < T; ++t) {
+    const __m256 scale = _mm256_broadcast_ss(&x[t * x_stride].scale);
+    MOXIE_UNROLL
+    for (int v = 0; v < kTileVectors; ++v) {
+      float* s = sums + t * kTileRows + v * kRows;
+      _mm256_store_ps(s, _mm256_fmadd_ps(sum[t][v], scale, _mm256_load_ps(s)));
+    }
+  }
+}
+
+/// 16 rows times up to kTokenBatch tokens.
+template <class Format>
+void MatMat(const Product& product, int64_t row, int64_t row_end, int64_t token, int64_t tokens) {
+  ChunkOfRows<Format> chunk0(*product.weights, row, row_end);
+  ChunkOfRows<Format> chunk1(*product.weights, Min(row + kRows, row_end - 1), row_end);
+  Tile tile;
+  alignas(32) float sums[kTokenBatch * kTileRows];
+  __builtin_memset(sums, 0, sizeof(sums));
+  for (int64_t c = 0; c < product.chunks; ++c) {
+    chunk0.Select(c);
+    UnpackTile<Format>(chunk0, 0, tile);
+    chunk1.Select(c);
+    UnpackTile<Format>(chunk1, 1, tile);
+    const ActivationChunk* x = product.activations + token * product.chunks + c;
+    int64_t t = 0;
+    for (; t + kTileTokens <= tokens; t += kTileTokens) {
+      MultiplyTile<Format, kTileTokens>(tile, x + t * product.chunks, product.chunks,
+                                        sums + t * kTileRows);
+    }
+    for (; t < tokens; ++t) {
+      MultiplyTile<Format, 1>(tile, x + t * product.chunks, product.chunks, sums + t * kTileRows);
+    }
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    const int64_t count = Min(kTileRows, row_end - row);
+    CopyBytes(product.out + (token + t) * product.out_stride + row, sums + t * kTileRows,
+              count * 4);
+  }
+}
+
+/// Below this many tokens, unpacking a tile costs more than adding up lanes.
+constexpr int64_t kFewTokens = 4;
+
+template <class Format>
+void Multiply(const Product& product, int64_t row_begin, int64_t row_end, int64_t tokens) {
+  if (tokens >= kFewTokens) {
+    for (int64_t token = 0; token < tokens; token += kTokenBatch) {
+      for (int64_t row = row_begin; row < row_end; row += kTileRows) {
+        MatMat<Format>(product, row, row_end, token, Min(kTokenBatch, tokens - token));
+      }
+    }
+    return;
+  }
+  for (int64_t row = row_begin; row < row_end; row += kRows) {
+    switch (tokens) {
+      case 3:
+        MatVec<Format, 2>(product, row, row_end, 0);
+        MatVec<Format, 1>(product, row, row_end, 2);
+        break;
+      case 2:
+        MatVec<Format, 2>(product, row, row_end, 0);
+        break;
+      default:
+        MatVec<Format, 1>(product, row, row_end, 0);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moxie::avx2

@@ -1,0 +1,323 @@
+#include <gtest/gtest.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <random>
+#include <vector>
+
+#include "core/half.h"
+#include "kernels/kernel_set.h"
+#include "quant/blocks.h"
+#include "quant/dequantize.h"
+
+namespace moxie {
+namespace {
+
+constexpr float kLargestScale = 0.02f;
+
+/// A format's stored numbers: `halves` are the offsets of its binary16 fields, and the constant
+/// part of a weight is at most `offset` times the largest of them.
+struct FormatCase {
+  DType type;
+  std::vector<size_t> halves;
+  double offset = 0;
+};
+
+std::vector<FormatCase> Formats() {
+  return {
+      {DType::kF32, {}},
+      {DType::kF16, {}},
+      {DType::kBF16, {}},
+      {DType::kQ4_0, {0}, 8},
+      {DType::kQ4_1, {0, 2}, 1},
+      {DType::kQ5_0, {0}, 16},
+      {DType::kQ5_1, {0, 2}, 1},
+      {DType::kQ8_0, {0}},
+      {DType::kQ2_K, {offsetof(BlockQ2_K, d), offsetof(BlockQ2_K, dmin)}, 15},
+      {DType::kQ3_K, {offsetof(BlockQ3_K, d)}},
+      {DType::kQ4_K, {0, 2}, 63},
+      {DType::kQ5_K, {0, 2}, 63},
+      {DType::kQ6_K, {offsetof(BlockQ6_K, d)}},
+      {DType::kIQ1_S, {0}},
+      {DType::kIQ1_M, {}},
+      {DType::kIQ2_XXS, {0}},
+      {DType::kIQ2_XS, {0}},
+      {DType::kIQ2_S, {0}},
+      {DType::kIQ3_XXS, {0}},
+      {DType::kIQ3_S, {0}},
+      {DType::kIQ4_NL, {0}},
+      {DType::kIQ4_XS, {0}},
+      {DType::kMXFP4, {}},
+      {DType::kTQ1_0, {offsetof(BlockTQ1_0, d)}},
+      {DType::kTQ2_0, {offsetof(BlockTQ2_0, d)}},
+      {DType::kI8, {}},
+  };
+}
+
+class Random {
+ public:
+  float Uniform(float low, float high) {
+    return std::uniform_real_distribution<float>(low, high)(engine_);
+  }
+  int Integer(int low, int high) { return std::uniform_int_distribution<int>(low, high)(engine_); }
+
+ private:
+  std::mt19937 engine_{7};
+};
+
+void PutHalf(std::byte* to, float value) {
+  const uint16_t bits = FloatToHalf(value);
+  std::memcpy(to, &bits, 2);
+}
+
+/// A row of random codes with scales up to kLargestScale (`scale` instead, if it is not 0).
+std::vector<std::byte> RandomRow(const FormatCase& format, int64_t cols, float scale,
+                                 Random& random) {
+  const DTypeTraits& traits = TraitsOf(format.type);
+  std::vector<std::byte> row(static_cast<size_t>(*BytesOf(format.type, cols)));
+  for (std::byte& b : row) b = static_cast<std::byte>(random.Integer(0, 255));
+  for (size_t at = 0; at < row.size(); at += static_cast<size_t>(traits.block_bytes)) {
+    std::byte* block = row.data() + at;
+    const auto value = [&] {
+      return scale != 0 ? scale : random.Uniform(-kLargestScale, kLargestScale);
+    };
+    for (const size_t offset : format.halves) PutHalf(block + offset, value());
+    if (format.type == DType::kF32) {
+      const float f = scale != 0 ? static_cast<float>(random.Integer(-128, 127)) : value();
+      std::memcpy(block, &f, 4);
+    }
+    const float small = scale != 0 ? static_cast<float>(random.Integer(-128, 127)) : value();
+    if (format.type == DType::kF16) PutHalf(block, small);
+    if (format.type == DType::kBF16) {
+      const uint16_t bits = FloatToBfloat16(small);
+      std::memcpy(block, &bits, 2);
+    }
+    if (format.type == DType::kMXFP4)
+      block[0] = std::byte{static_cast<uint8_t>(scale != 0 ? 128 : random.Integer(100, 125))};
+    if (format.type == DType::kIQ1_M) {  // The scale's nibbles are the top ones of four words.
+      const uint16_t bits = FloatToHalf(value());
+      for (size_t k = 0; k < 4; ++k) {
+        std::byte& top = block[offsetof(BlockIQ1_M, scales) + 2 * k + 1];
+        top = (top & std::byte{0x0f}) |
+              std::byte{static_cast<uint8_t>(((bits >> (4 * k)) & 15) << 4)};
+      }
+    }
+  }
+  return row;
+}
+
+struct Case {
+  WeightMatrix weights;
+  std::vector<std::byte> bytes;
+  std::vector<float> decoded;  // [rows, cols]
+};
+
+Case MakeCase(const FormatCase& format, int64_t rows, int64_t cols, float scale, Random& random) {
+  Case result;
+  const size_t padding = 1;  // Rows apart by an odd number of bytes, where the type allows that.
+  const bool is_float = TraitsOf(format.type).block_elements == 1;
+  const size_t stride = static_cast<size_t>(*BytesOf(format.type, cols)) + (is_float ? 0 : padding);
+  result.bytes.resize(stride * static_cast<size_t>(rows));
+  result.decoded.resize(static_cast<size_t>(rows * cols));
+  for (int64_t r = 0; r < rows; ++r) {
+    const std::vector<std::byte> row = RandomRow(format, cols, scale, random);
+    std::memcpy(result.bytes.data() + static_cast<size_t>(r) * stride, row.data(), row.size());
+    Dequantize(format.type, row.data(), cols, result.decoded.data() + r * cols);
+  }
+  result.weights = {.type = format.type,
+                    .rows = rows,
+                    .cols = cols,
+                    .row_stride = static_cast<int64_t>(stride),
+                    .data = result.bytes.data()};
+  return result;
+}
+
+std::vector<std::byte> Convert(const KernelSet& set, DType type, int64_t cols,
+                               const std::vector<float>& x) {
+  const ActivationFormat format = set.activation_format(type, cols);
+  const size_t tokens = x.size() / static_cast<size_t>(cols);
+  std::vector<std::byte> converted(tokens * static_cast<size_t>(format.row_bytes));
+  for (size_t t = 0; t < tokens; ++t) {
+    set.convert_activations(type, cols, x.data() + t * static_cast<size_t>(cols),
+                            converted.data() + t * static_cast<size_t>(format.row_bytes));
+  }
+  return converted;
+}
+
+std::vector<float> Product(const KernelSet& set, const WeightMatrix& weights,
+                           const std::vector<float>& x) {
+  const int64_t tokens = static_cast<int64_t>(x.size()) / weights.cols;
+  std::vector<float> out(static_cast<size_t>(tokens * weights.rows), std::nanf(""));
+  const std::vector<std::byte> converted = Convert(set, weights.type, weights.cols, x);
+  set.matmul(weights, 0, weights.rows, converted.data(), tokens, out.data(), weights.rows);
+  return out;
+}
+
+struct Shape {
+  int64_t rows;
+  int64_t cols;
+  int64_t tokens;
+};
+
+/// Ragged tails are where kernels break: columns in whole blocks, the rest in ones and threes.
+std::vector<Shape> ShapesOf(DType type) {
+  switch (TraitsOf(type).block_elements) {
+    case 1:
+      return {{1, 1, 1}, {3, 15, 2}, {3, 17, 5}, {8, 4096, 3}, {21, 300, 70}};
+    case 32:
+      return {{1, 32, 1}, {3, 96, 2}, {9, 288, 3}, {17, 576, 7}, {8, 4096, 4}, {35, 320, 133}};
+    default:
+      return {{1, 256, 1}, {3, 512, 2}, {9, 768, 3}, {17, 256, 7}, {8, 4096, 4}, {35, 512, 133}};
+  }
+}
+
+/// How far a set may be from the exact product of row `w` and activations `x`.
+///
+/// A sum of n float32 terms in any order errs by at most (n + 1) u sum|term|, u = 2^-24; a format
+/// with a constant part has two terms for each weight. Integer activations add half a step of the
+/// largest of 256: max / 65534 for each weight, and one rounding more.
+double Tolerance(const FormatCase& format, const float* w, const float* x, int64_t cols) {
+  double magnitude = 0;
+  double step = 0;
+  for (int64_t begin = 0; begin < cols; begin += 256) {
+    const int64_t end = std::min(cols, begin + 256);
+    double weight_sum = 0;
+    double largest = 0;
+    for (int64_t c = begin; c < end; ++c) {
+      const double weight = std::fabs(static_cast<double>(w[c]));
+      const double value = std::fabs(static_cast<double>(x[c]));
+      weight_sum += weight;
+      largest = std::max(largest, value);
+      magnitude += (weight + 2 * format.offset * static_cast<double>(kLargestScale)) * value;
+    }
+    step += weight_sum * largest / 65534 * (1 + 0x1p-8);
+  }
+  return (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude + step;
+}
+
+class MatMulTest : public testing::TestWithParam<size_t> {
+ protected:
+  const FormatCase format_ = Formats()[GetParam()];
+  Random random_;
+
+  std::vector<float> RandomActivations(int64_t count) {
+    std::vector<float> x(static_cast<size_t>(count));
+    for (float& v : x) v = random_.Uniform(-2, 2);
+    for (size_t i = 5; i < x.size(); i += 97) x[i] *= 100;  // Real activations have outliers.
+    return x;
+  }
+};
+
+TEST_P(MatMulTest, EverySetIsNearTheExactProduct) {
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) continue;
+    for (const Shape& shape : ShapesOf(format_.type)) {
+      SCOPED_TRACE(testing::Message() << set->name << " " << shape.rows << "x" << shape.cols
+                                      << " tokens " << shape.tokens);
+      const Case c = MakeCase(format_, shape.rows, shape.cols, 0, random_);
+      const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
+      const std::vector<float> out = Product(*set, c.weights, x);
+      for (int64_t t = 0; t < shape.tokens; ++t) {
+        for (int64_t r = 0; r < shape.rows; ++r) {
+          const float* w = c.decoded.data() + r * shape.cols;
+          const float* xt = x.data() + t * shape.cols;
+          double want = 0;
+          for (int64_t i = 0; i < shape.cols; ++i) {
+            want += static_cast<double>(w[i]) * static_cast<double>(xt[i]);
+          }
+          ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(t * shape.rows + r)]), want,
+                      Tolerance(format_, w, xt, shape.cols))
+              << "token " << t << " row " << r;
+        }
+      }
+    }
+  }
+}
+
+// Scales of 1 and activations that are integers, the largest of each 256 being 32767 so that their
+// 16-bit form is exact: every partial result is an integer below 2^24, and nothing may be rounded.
+TEST_P(MatMulTest, IntegerSumsAreExact) {
+  const auto exact = {DType::kF16,  DType::kQ4_0,   DType::kQ4_1,  DType::kQ5_0,
+                      DType::kQ5_1, DType::kQ8_0,   DType::kTQ1_0, DType::kTQ2_0,
+                      DType::kI8,   DType::kIQ4_NL, DType::kMXFP4};
+  if (std::find(exact.begin(), exact.end(), format_.type) == exact.end()) {
+    return;  // The others' own scales make fractions.
+  }
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) continue;
+    for (const Shape& shape : ShapesOf(format_.type)) {
+      if (shape.cols > 600) continue;
+      SCOPED_TRACE(testing::Message() << set->name << " " << shape.cols);
+      const Case c = MakeCase(format_, shape.rows, shape.cols, 1, random_);
+      std::vector<float> x(static_cast<size_t>(shape.tokens * shape.cols));
+      for (float& v : x) v = static_cast<float>(random_.Integer(-9, 9));
+      for (int64_t t = 0; t < shape.tokens; ++t) {
+        for (int64_t i = 0; i < shape.cols; i += 256) {
+          x[static_cast<size_t>(t * shape.cols + i)] = i % 512 == 0 ? 32767 : -32767;
+        }
+      }
+      const std::vector<float> out = Product(*set, c.weights, x);
+      for (int64_t t = 0; t < shape.tokens; ++t) {
+        for (int64_t r = 0; r < shape.rows; ++r) {
+          double want = 0;
+          for (int64_t i = 0; i < shape.cols; ++i) {
+            want += static_cast<double>(c.decoded[static_cast<size_t>(r * shape.cols + i)]) *
+                    static_cast<double>(x[static_cast<size_t>(t * shape.cols + i)]);
+          }
+          ASSERT_EQ(static_cast<double>(out[static_cast<size_t>(t * shape.rows + r)]), want);
+        }
+      }
+    }
+  }
+}
+
+// The contract: no split of rows and tokens changes a bit.
+TEST_P(MatMulTest, SplitsAreBitEqual) {
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) continue;
+    SCOPED_TRACE(set->name);
+    const Shape shape = ShapesOf(format_.type).back();
+    const Case c = MakeCase(format_, shape.rows, shape.cols, 0, random_);
+    const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
+    const std::vector<float> whole = Product(*set, c.weights, x);
+    const std::vector<std::byte> converted = Convert(*set, format_.type, shape.cols, x);
+    const int64_t row_bytes = set->activation_format(format_.type, shape.cols).row_bytes;
+    std::vector<float> split(whole.size(), std::nanf(""));
+    int64_t token = 0;
+    for (int64_t tokens = 1; token < shape.tokens; ++tokens) {
+      const int64_t n = std::min(tokens, shape.tokens - token);
+      for (int64_t row = 0, rows = tokens; row < shape.rows; row += rows) {
+        set->matmul(c.weights, row, std::min(row + rows, shape.rows),
+                    converted.data() + token * row_bytes, n, split.data() + token * shape.rows,
+                    shape.rows);
+      }
+      token += n;
+    }
+    EXPECT_EQ(std::memcmp(split.data(), whole.data(), whole.size() * sizeof(float)), 0);
+  }
+}
+
+TEST_P(MatMulTest, ExtremeActivations) {
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) continue;
+    SCOPED_TRACE(set->name);
+    const Case c = MakeCase(format_, 3, 512, 0, random_);
+    std::vector<float> x(512, 0.0f);
+    for (const float out : Product(*set, c.weights, x)) EXPECT_EQ(out, 0.0f);
+    for (const float special : {std::nanf(""), HUGE_VALF}) {
+      x[300] = special;
+      for (const float out : Product(*set, c.weights, x)) EXPECT_FALSE(std::isfinite(out));
+    }
+    x[300] = 1e-42f;  // Subnormal, and so are its products.
+    for (const float out : Product(*set, c.weights, x)) EXPECT_NEAR(out, 0.0f, 1e-37f);
+  }
+}
+
+INSTANTIATE_TEST_SUITE_P(Formats, MatMulTest, testing::Range(size_t{0}, Formats().size()),
+                         [](const testing::TestParamInfo<size_t>& parameter) {
+                           return std::string(NameOf(Formats()[parameter.param].type));
+                         });
+
+}  // namespace
+}  // namespace moxie
