@@ -28,8 +28,8 @@ struct RopeConfig {
   double high_frequency_factor = 4.0;  ///< llama3
   double beta_fast = 32.0;             ///< YaRN (arXiv:2309.00071)
   double beta_slow = 1.0;
-  bool truncate = true;              ///< YaRN: round the ramp's borders to whole dimensions
-  double attention_factor = 1.0;     ///< multiplies cos and sin, resolved by the family
+  bool truncate = true;                  ///< YaRN: round the ramp's borders to whole dimensions
+  double attention_factor = 1.0;         ///< multiplies cos and sin, resolved by the family
   std::vector<float> frequency_factors;  ///< GGUF's rope_freqs: divides each frequency, or empty
 };
 
@@ -52,11 +52,13 @@ struct AttentionConfig {
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;
-  double score_scale = 0;      ///< multiplies q.k
-  double score_softcap = 0;    ///< c > 0: c * tanh(score / c) (Grok-1)
-  double clip_qkv = 0;         ///< c > 0: q, k, v are clamped to [-c, c] (OLMoE, DBRX)
+  double score_scale = 0;    ///< multiplies q.k
+  double score_softcap = 0;  ///< c > 0: c * tanh(score / c) (Grok-1)
+  double clip_qkv = 0;       ///< c > 0: q, k, v are clamped to [-c, c] (OLMoE, DBRX)
   QkNorm qk_norm = QkNorm::kNone;
-  bool sinks = false;          ///< a learned logit a head in the softmax's denominator (gpt-oss)
+  bool sinks = false;        ///< a learned logit a head in the softmax's denominator (gpt-oss)
+  bool qkv_bias = false;     ///< biases on q, k and v (Qwen2)
+  bool output_bias = false;  ///< and on the output projection
   LatentConfig latent;
 };
 
@@ -71,23 +73,25 @@ struct RouterConfig {
   int64_t used = 0;
   GateKind gate = GateKind::kSoftmaxThenTopK;
   bool renormalise = true;
-  double scale = 1.0;       ///< multiplies the weights (DeepSeek's routed_scaling_factor)
-  int64_t groups = 1;       ///< DeepSeek: experts fall into groups,
-  int64_t groups_used = 1;  ///< of which the best by the sum of their two best scores stay
+  double scale = 1.0;           ///< multiplies the weights (DeepSeek's routed_scaling_factor)
+  int64_t groups = 1;           ///< DeepSeek: experts fall into groups,
+  int64_t groups_used = 1;      ///< of which the best by the sum of their two best scores stay
+  bool logit_bias = false;      ///< a bias an expert on the logits (gpt-oss)
+  bool selection_bias = false;  ///< a bias an expert that only selection sees (DeepSeek-V3)
 };
 
 enum class Activation : uint8_t {
-  kSilu,         ///< silu(gate) * up
-  kGelu,         ///< gelu(gate) * up, tanh form
-  kClampedSwiglu ///< (up + 1) * gate * sigmoid(1.702 gate), both clamped (gpt-oss)
+  kSilu,          ///< silu(gate) * up
+  kGelu,          ///< gelu(gate) * up, tanh form
+  kClampedSwiglu  ///< (up + 1) * gate * sigmoid(1.702 gate), both clamped (gpt-oss)
 };
 
 enum class SharedExpert : uint8_t { kNone, kAdded, kSigmoidGated };
 
 /// What differs from layer to layer.
 struct LayerConfig {
-  bool sparse = false;   ///< a mixture, else one dense feed-forward
-  int64_t window = 0;    ///< tokens a position sees, itself included; 0: all before it
+  bool sparse = false;  ///< a mixture, else one dense feed-forward
+  int64_t window = 0;   ///< tokens a position sees, itself included; 0: all before it
   bool rope = true;
 };
 
@@ -100,21 +104,25 @@ struct ModelConfig {
   int64_t vocab_size = 0;
   int64_t context_length = 0;  ///< trained context
   double norm_eps = 1e-5;
-  bool post_norms = false;     ///< RMSNorm also after attention and feed-forward (Grok-1)
+  bool post_norms = false;  ///< RMSNorm also after attention and feed-forward (Grok-1)
   double embedding_scale = 1.0;
   double logit_scale = 1.0;
   bool tied_embeddings = false;
   AttentionConfig attention;
   RopeConfig rope;
   Activation activation = Activation::kSilu;
-  double activation_limit = 0;   ///< clamped SwiGLU
+  double activation_limit = 0;  ///< clamped SwiGLU
   double activation_alpha = 1.702;
-  int64_t ffn_dim = 0;           ///< of dense layers
+  int64_t ffn_dim = 0;  ///< of dense layers
   int64_t expert_ffn_dim = 0;
   int64_t shared_ffn_dim = 0;
   SharedExpert shared_expert = SharedExpert::kNone;
+  bool ffn_bias = false;     ///< biases on gate, up and down of dense layers
+  bool expert_bias = false;  ///< and of experts (gpt-oss)
   RouterConfig router;
   std::vector<LayerConfig> layers;
+  int64_t prediction_layers = 0;  ///< layers of the file after these that predict further tokens;
+                                  ///< not loaded (DeepSeek-V3)
 
   bool is_mixture() const { return router.experts > 0; }
 };

@@ -48,13 +48,13 @@ struct LayerWeights {
   std::vector<float> attention_norm, ffn_norm;            ///< [dim]
   std::vector<float> post_attention_norm, post_ffn_norm;  ///< [dim] or empty
   AttentionWeights attention;
-  FeedForwardWeights dense;                 ///< of a dense layer
-  WeightMatrix router;                      ///< [experts, dim], float types
-  std::vector<float> router_bias;           ///< added to the logits, or empty
-  std::vector<float> router_selection_bias; ///< added for selection only (DeepSeek-V3), or empty
+  FeedForwardWeights dense;                  ///< of a dense layer
+  WeightMatrix router;                       ///< [experts, dim], float types
+  std::vector<float> router_bias;            ///< added to the logits, or empty
+  std::vector<float> router_selection_bias;  ///< added for selection only (DeepSeek-V3), or empty
   std::vector<FeedForwardWeights> experts;
-  FeedForwardWeights shared;                ///< shared expert(s) as one, or empty
-  std::vector<float> shared_gate;           ///< [dim], sigmoid gate of Qwen2-MoE, or empty
+  FeedForwardWeights shared;       ///< shared expert(s) as one, or empty
+  std::vector<float> shared_gate;  ///< [dim], sigmoid gate of Qwen2-MoE, or empty
 };
 
 /// A model's weights by role: views into mapped files wherever the bytes can be used as they
