@@ -11,6 +11,7 @@ constexpr int64_t kTileBytes = 32 << 10;         // Of weights: a tile and its i
 constexpr int64_t kActivationBytes = 128 << 10;  // Of activations that one kernel call passes over.
 constexpr int64_t kRowStep = 8;                  // Kernels work on a few rows at a time.
 constexpr int64_t kMinTokensToShare = 4;
+constexpr int64_t kAlignment = 64;
 
 int64_t RowsPerTile(const WeightMatrix& weights) {
   const int64_t row_bytes = std::max<int64_t>(1, BytesOf(weights.type, weights.cols).value_or(1));
@@ -47,7 +48,7 @@ int64_t ActivationRows::Layout(int64_t rows, int64_t cols, const WeightTypes& ty
     if (same != forms.begin() + static_cast<int64_t>(count)) continue;
     MOXIE_CHECK(count < kMaxForms);
     forms[count++] = {.type = type, .format = format, .offset = offset};
-    offset += rows * format.row_bytes;
+    offset += (rows * format.row_bytes + kAlignment - 1) / kAlignment * kAlignment;
   }
   return offset;
 }
