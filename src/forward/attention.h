@@ -19,8 +19,8 @@ struct AttentionRule {
   float scale = 1;     ///< multiplies q.k
   float softcap = 0;   ///< c > 0: c * tanh(score / c) (Grok-1)
   int64_t window = 0;  ///< positions seen, one's own included; 0: all before it
-  std::span<const float>
-      sinks;  ///< [heads] logits in the softmax's denominator (gpt-oss), or empty
+  /// [heads] logits in the softmax's denominator (gpt-oss), or empty.
+  std::span<const float> sinks = {};
 };
 
 /// Softmax attention (arXiv:1706.03762, section 3.2.1) of queries over the pages of a cache, with

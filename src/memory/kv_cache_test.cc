@@ -93,7 +93,7 @@ TEST(KvCache, RandomOperationsAgreeWithPlainCopies) {
       return it;
     };
     for (int step = 0; step < 4000; ++step) {
-      const uint32_t action = random() % 10;
+      const auto action = random() % 10;
       if (twins.empty() || action == 0) {
         if (auto created = cache->CreateSequence()) twins[*created] = {};
       } else if (action == 1) {

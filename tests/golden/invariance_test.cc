@@ -99,7 +99,7 @@ TEST_P(Invariance, RollingPagesGiveWhatAMaskGives) {
   ModelConfig masked = model_->config;
   bool windowed = false;
   for (LayerConfig& layer : masked.layers) windowed = windowed || layer.window > 0;
-  if (!windowed) GTEST_SKIP() << "the model has no sliding window";
+  if (!windowed) return;  // Nothing rolls.
   const auto ids = RandomIds(100, 7);
   Runner rolling(*model_, {.page_tokens = 4, .sequences = 1});
   Runner full(*model_, {.page_tokens = 4, .sequences = 1});
