@@ -20,11 +20,13 @@ Error Invalid(std::string message) {
 
 std::unique_ptr<AttentionBlock> MakeAttention(const ModelConfig& config,
                                               const ModelWeights& weights, const Rope& rope,
-                                              const KernelSet& kernels, ThreadPool& threads,
-                                              int64_t max_tokens) {
+                                              AdapterTerms& adapters, const KernelSet& kernels,
+                                              ThreadPool& threads, int64_t max_tokens) {
   if (config.attention.latent.kv_rank > 0)
-    return std::make_unique<LatentAttention>(config, weights, rope, kernels, threads, max_tokens);
-  return std::make_unique<GroupedAttention>(config, weights, rope, kernels, threads, max_tokens);
+    return std::make_unique<LatentAttention>(config, weights, rope, adapters, kernels, threads,
+                                             max_tokens);
+  return std::make_unique<GroupedAttention>(config, weights, rope, adapters, kernels, threads,
+                                            max_tokens);
 }
 
 class TransformerDecoder : public Decoder {
@@ -37,8 +39,11 @@ class TransformerDecoder : public Decoder {
         threads_(threads),
         options_(options),
         rope_(config.rope, options.max_tokens),
-        attention_(MakeAttention(config, weights, rope_, kernels, threads, options.max_tokens)),
-        feed_forward_(config, weights, experts, kernels, threads, options.max_tokens),
+        adapters_(options.adapters, std::ssize(config.layers), kernels, threads,
+                  options.max_tokens * (config.router.used + 1)),
+        attention_(
+            MakeAttention(config, weights, rope_, adapters_, kernels, threads, options.max_tokens)),
+        feed_forward_(config, weights, experts, adapters_, kernels, threads, options.max_tokens),
         head_(kernels),
         head_products_(1),
         hidden_(Size(options.max_tokens * config.dim)),
@@ -92,6 +97,7 @@ class TransformerDecoder : public Decoder {
   ThreadPool& threads_;
   const Options options_;
   Rope rope_;
+  AdapterTerms adapters_;
   std::unique_ptr<AttentionBlock> attention_;
   FeedForwardLayers feed_forward_;
   WeightTypes head_types_;

@@ -3,11 +3,13 @@
 #include <cstdint>
 #include <memory>
 #include <span>
+#include <vector>
 
 #include "core/thread_pool.h"
 #include "kernels/kernel_set.h"
 #include "memory/expert_store.h"
 #include "memory/kv_cache.h"
+#include "model/adapter.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "moxie/result.h"
@@ -67,6 +69,8 @@ class Decoder {
   struct Options {
     int64_t max_tokens = 512;      ///< tokens of one forward pass, over all chunks
     int64_t max_logit_rows = 512;  ///< rows of logits of one forward pass
+    std::vector<const AdapterWeights*> adapters =
+        {};  ///< applied together; must outlive the decoder
   };
 
   static Result<std::unique_ptr<Decoder>> Create(const ModelConfig& config,

@@ -64,7 +64,8 @@ void FeedForward::Gather(const FeedForwardTask& task, const ActivationRows& x, W
   work.up.activation_stride = x.RowBytes(up);
 }
 
-void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x) {
+/// Lays out where every task reads and writes.
+void FeedForward::Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x) {
   work_.clear();
   gate_tiles_.Clear();
   down_tiles_.Clear();
@@ -102,22 +103,46 @@ void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRo
     gate_tiles_.Add(weights.gate);
     down_tiles_.Add(weights.down);
   }
+}
 
+void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
+                      const float* floats) {
+  Plan(tasks, x);
+  adapters_.Clear();
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (tasks[i].pairs == nullptr) continue;
+    const auto row = [&](int64_t t) {
+      return floats + tasks[i].tokens[static_cast<size_t>(t)] * dim_;
+    };
+    work_[i].gate.terms = adapters_.Reduce(tasks[i].pairs->gate, work_[i].gate.tokens, row);
+    work_[i].up.terms = adapters_.Reduce(tasks[i].pairs->up, work_[i].up.tokens, row);
+  }
   gate_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
-    const Work& work = work_[index];
-    MultiplyRows(kernels_, work.gate, begin, end);
-    MultiplyRows(kernels_, work.up, begin, end);
-    for (int64_t t = 0; t < work.gate.tokens; ++t) {
-      const int64_t at = t * work.gate.out_stride + begin;
-      const auto count = static_cast<size_t>(end - begin);
-      ApplyActivation(kernels_, activation_, {work.gate.out + at, count},
-                      {work.up.out + at, count});
-    }
+    MultiplyGate(work_[index], begin, end);
   });
+
+  const int64_t rows = work_.back().first_row + work_.back().gate.tokens;
   ForEachToken(threads_, rows, [&](int64_t row) { Convert(row); });
+  adapters_.Clear();
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    if (tasks[i].pairs == nullptr) continue;
+    work_[i].down.terms = adapters_.Reduce(tasks[i].pairs->down, work_[i].down.tokens,
+                                           [&](int64_t t) { return work_[i].ActivatedRow(t); });
+  }
   down_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
     MultiplyRows(kernels_, work_[index].down, begin, end);
   });
+}
+
+/// Some rows of gate and up, and the activation while they are in the cache.
+void FeedForward::MultiplyGate(const Work& work, int64_t begin, int64_t end) const {
+  MultiplyRows(kernels_, work.gate, begin, end);
+  MultiplyRows(kernels_, work.up, begin, end);
+  for (int64_t t = 0; t < work.gate.tokens; ++t) {
+    const int64_t at = t * work.gate.out_stride + begin;
+    const auto count = static_cast<size_t>(end - begin);
+    ApplyActivation(kernels_, activation_, {work.gate.out + at, count}, {work.up.out + at, count});
+  }
 }
 
 void FeedForward::Convert(int64_t row) {
@@ -125,8 +150,8 @@ void FeedForward::Convert(int64_t row) {
   const int64_t t = row - work.first_row;
   // `activations` points into converted_, which this fills.
   const int64_t at = work.down.activations - converted_.data() + t * work.down.activation_stride;
-  kernels_.convert_activations(work.down.weights->type, work.gate.out_stride,
-                               work.gate.out + t * work.gate.out_stride, converted_.data() + at);
+  kernels_.convert_activations(work.down.weights->type, work.gate.out_stride, work.ActivatedRow(t),
+                               converted_.data() + at);
 }
 
 }  // namespace moxie

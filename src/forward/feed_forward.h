@@ -7,6 +7,7 @@
 
 #include "core/thread_pool.h"
 #include "forward/activation.h"
+#include "forward/adapters.h"
 #include "forward/linear.h"
 #include "kernels/kernel_set.h"
 #include "memory/expert_store.h"
@@ -17,8 +18,9 @@ namespace moxie {
 /// through it.
 struct FeedForwardTask {
   ExpertView weights;
-  std::span<const int32_t> tokens;  ///< rows of the input
-  float* out = nullptr;             ///< [tokens, dim], in the order of `tokens`
+  std::span<const int32_t> tokens;          ///< rows of the input
+  float* out = nullptr;                     ///< [tokens, dim], in the order of `tokens`
+  const FeedForwardPairs* pairs = nullptr;  ///< of adapters, or null
 };
 
 /// Computes out = down(activation(gate x) * up x) for many feed-forwards at once, between few
@@ -26,9 +28,13 @@ struct FeedForwardTask {
 /// computed by the same code, so equal weights give equal bits.
 class FeedForward {
  public:
-  FeedForward(const GatedActivation& activation, int64_t dim, const KernelSet& kernels,
-              ThreadPool& threads)
-      : activation_(activation), dim_(dim), kernels_(kernels), threads_(threads) {}
+  FeedForward(const GatedActivation& activation, int64_t dim, AdapterTerms& adapters,
+              const KernelSet& kernels, ThreadPool& threads)
+      : activation_(activation),
+        dim_(dim),
+        adapters_(adapters),
+        kernels_(kernels),
+        threads_(threads) {}
 
   /// What one kind of task may ask for at most.
   struct Demand {
@@ -41,21 +47,27 @@ class FeedForward {
   /// Makes room for a Run with tasks of all these kinds together.
   void Reserve(std::span<const Demand> demands);
 
-  /// `x` holds the rows in the forms of every task's gate and up. Allocates nothing.
-  void Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x);
+  /// `x` holds the input rows in the forms of every task's gate and up, `floats` as they were
+  /// before, [rows, dim]. Allocates nothing.
+  void Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats);
 
  private:
   struct Work {
     Product gate, up, down;
     int64_t first_row = 0;  ///< among the rows of all tasks
+
+    const float* ActivatedRow(int64_t t) const { return gate.out + t * gate.out_stride; }
   };
 
   void Gather(const FeedForwardTask& task, const ActivationRows& x, Work& work);
   const std::byte* Rows(std::span<const int32_t> tokens, const ActivationRows& x, DType weights);
+  void Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x);
+  void MultiplyGate(const Work& work, int64_t begin, int64_t end) const;
   void Convert(int64_t row);
 
   GatedActivation activation_;
   int64_t dim_;
+  AdapterTerms& adapters_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
   std::vector<float> gate_, up_;

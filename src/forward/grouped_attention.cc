@@ -10,11 +10,13 @@ size_t Elements(int64_t a, int64_t b) { return static_cast<size_t>(a * b); }
 }  // namespace
 
 GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights& weights,
-                                   const Rope& rope, const KernelSet& kernels, ThreadPool& threads,
+                                   const Rope& rope, AdapterTerms& adapters,
+                                   const KernelSet& kernels, ThreadPool& threads,
                                    int64_t max_tokens)
     : config_(config),
       weights_(weights),
       rope_(rope),
+      adapters_(adapters),
       kernels_(kernels),
       threads_(threads),
       attention_(kernels, threads, config.attention.heads, config.attention.kv_heads,
@@ -51,7 +53,7 @@ void GroupedAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, co
   const int64_t q_dim = attention.heads * attention.head_dim;
 
   input_.Begin(tokens, config_.dim, input_types_[static_cast<size_t>(layer)]);
-  Project(weights, tokens, x);
+  Project(layer, tokens, x);
   ForEachToken(threads_, tokens, [&](int64_t t) {
     FinishToken(layer, batch.places[static_cast<size_t>(t)], t, cache);
   });
@@ -67,32 +69,41 @@ void GroupedAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, co
   ForEachToken(threads_, tokens,
                [&](int64_t t) { output_.Convert(t, attended_.data() + t * q_dim); });
   products_.Clear();
+  adapters_.Clear();
   products_.Add({.weights = &weights.output,
                  .activations = output_.Row(weights.output.type, 0),
                  .activation_stride = output_.RowBytes(weights.output.type),
                  .tokens = tokens,
                  .out = out,
                  .out_stride = config_.dim,
-                 .bias = weights.output_bias});
+                 .bias = weights.output_bias,
+                 .terms = adapters_.Reduce(adapters_.layer(layer).output, tokens, [&](int64_t t) {
+                   return attended_.data() + t * q_dim;
+                 })});
   products_.Run(kernels_, threads_);
 }
 
-void GroupedAttention::Project(const AttentionWeights& weights, int64_t tokens, const float* x) {
-  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
+void GroupedAttention::Project(int64_t layer, int64_t tokens, const float* x) {
+  const AttentionWeights& weights = weights_.layers[static_cast<size_t>(layer)].attention;
+  const LayerPairs& pairs = adapters_.layer(layer);
+  const auto row = [&](int64_t t) { return x + t * config_.dim; };
+  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, row(t)); });
   products_.Clear();
+  adapters_.Clear();
   const auto add = [&](const WeightMatrix& matrix, std::span<const float> bias,
-                       std::vector<float>& out) {
+                       const LoraPairs& lora, std::vector<float>& out) {
     products_.Add({.weights = &matrix,
                    .activations = input_.Row(matrix.type, 0),
                    .activation_stride = input_.RowBytes(matrix.type),
                    .tokens = tokens,
                    .out = out.data(),
                    .out_stride = matrix.rows,
-                   .bias = bias});
+                   .bias = bias,
+                   .terms = adapters_.Reduce(lora, tokens, row)});
   };
-  add(weights.q, weights.q_bias, q_);
-  add(weights.k, weights.k_bias, k_);
-  add(weights.v, weights.v_bias, v_);
+  add(weights.q, weights.q_bias, pairs.q, q_);
+  add(weights.k, weights.k_bias, pairs.k, k_);
+  add(weights.v, weights.v_bias, pairs.v, v_);
   products_.Run(kernels_, threads_);
 }
 

@@ -3,6 +3,7 @@
 #include <memory>
 #include <vector>
 
+#include "forward/adapters.h"
 #include "forward/attention.h"
 #include "forward/linear.h"
 #include "forward/rope.h"
@@ -15,12 +16,13 @@ class GroupedAttention : public AttentionBlock {
  public:
   /// `rope` must have been prepared for the batch's tokens. All arguments must outlive this.
   GroupedAttention(const ModelConfig& config, const ModelWeights& weights, const Rope& rope,
-                   const KernelSet& kernels, ThreadPool& threads, int64_t max_tokens);
+                   AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
+                   int64_t max_tokens);
 
   void Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x, float* out) override;
 
  private:
-  void Project(const AttentionWeights& weights, int64_t tokens, const float* x);
+  void Project(int64_t layer, int64_t tokens, const float* x);
   void FinishHeads(int64_t layer, int64_t token, float* heads, int64_t count,
                    std::span<const float> norm) const;
   void FinishToken(int64_t layer, const TokenPlace& place, int64_t token, KvCache& cache);
@@ -28,6 +30,7 @@ class GroupedAttention : public AttentionBlock {
   const ModelConfig& config_;
   const ModelWeights& weights_;
   const Rope& rope_;
+  AdapterTerms& adapters_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
   PagedAttention attention_;

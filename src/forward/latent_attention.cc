@@ -47,12 +47,13 @@ LatentAttention::Expansion LatentAttention::Split(const LatentConfig& latent, in
 }
 
 LatentAttention::LatentAttention(const ModelConfig& config, const ModelWeights& weights,
-                                 const Rope& rope, const KernelSet& kernels, ThreadPool& threads,
-                                 int64_t max_tokens)
+                                 const Rope& rope, AdapterTerms& adapters, const KernelSet& kernels,
+                                 ThreadPool& threads, int64_t max_tokens)
     : config_(config),
       latent_(config.attention.latent),
       weights_(weights),
       rope_(rope),
+      adapters_(adapters),
       kernels_(kernels),
       threads_(threads),
       attention_(kernels, threads, config.attention.heads, 1, config.attention.latent.kv_rank,
@@ -118,13 +119,17 @@ void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, con
                [&](int64_t t) { output_.Convert(t, attended_.data() + t * out_dim); });
   const WeightMatrix& matrix = weights.attention.output;
   products_.Clear();
+  adapters_.Clear();
   products_.Add({.weights = &matrix,
                  .activations = output_.Row(matrix.type, 0),
                  .activation_stride = output_.RowBytes(matrix.type),
                  .tokens = tokens,
                  .out = out,
                  .out_stride = config_.dim,
-                 .bias = weights.attention.output_bias});
+                 .bias = weights.attention.output_bias,
+                 .terms = adapters_.Reduce(adapters_.layer(layer).output, tokens, [&](int64_t t) {
+                   return attended_.data() + t * out_dim;
+                 })});
   products_.Run(kernels_, threads_);
 }
 

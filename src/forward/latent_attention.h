@@ -4,6 +4,7 @@
 #include <memory>
 #include <vector>
 
+#include "forward/adapters.h"
 #include "forward/attention.h"
 #include "forward/linear.h"
 #include "forward/rope.h"
@@ -19,7 +20,8 @@ class LatentAttention : public AttentionBlock {
  public:
   /// As GroupedAttention's.
   LatentAttention(const ModelConfig& config, const ModelWeights& weights, const Rope& rope,
-                  const KernelSet& kernels, ThreadPool& threads, int64_t max_tokens);
+                  AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
+                  int64_t max_tokens);
 
   void Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x, float* out) override;
 
@@ -45,6 +47,7 @@ class LatentAttention : public AttentionBlock {
   const LatentConfig& latent_;
   const ModelWeights& weights_;
   const Rope& rope_;
+  AdapterTerms& adapters_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
   PagedAttention attention_;

@@ -18,15 +18,17 @@ int64_t RowsPerTile(const WeightMatrix& weights) {
   return std::max(kRowStep, kTileBytes / row_bytes / kRowStep * kRowStep);
 }
 
-void AddLowRank(const LowRankTerm& term, const Product& product, int64_t begin, int64_t end) {
+void AddLowRank(const KernelSet& kernels, const LowRankTerm& term, const Product& product,
+                int64_t begin, int64_t end) {
+  constexpr int64_t kBlock = 64;
+  float sums[kBlock];
   for (int64_t t = 0; t < product.tokens; ++t) {
-    const float* reduced = term.reduced + t * term.rank;
     float* out = product.out + t * product.out_stride;
-    for (int64_t r = begin; r < end; ++r) {
-      const float* b = term.b + r * term.rank;
-      float sum = 0;
-      for (int64_t i = 0; i < term.rank; ++i) sum += b[i] * reduced[i];
-      out[r] += term.scale * sum;
+    for (int64_t r = begin; r < end; r += kBlock) {
+      const int64_t count = std::min(kBlock, end - r);
+      MultiplyFloatRows(kernels, term.b + r * term.rank, count, term.rank,
+                        term.reduced + t * term.rank, term.scale, sums);
+      for (int64_t i = 0; i < count; ++i) out[r + i] += sums[i];
     }
   }
 }
@@ -90,6 +92,13 @@ const std::byte* ActivationRows::Row(DType weights, int64_t row) const {
 
 int64_t ActivationRows::RowBytes(DType weights) const { return FormFor(weights).format.row_bytes; }
 
+void MultiplyFloatRows(const KernelSet& kernels, const float* rows, int64_t count, int64_t cols,
+                       const float* x, float scale, float* out) {
+  // The scores of a query against float32 keys are just that product.
+  kernels.attention_scores(DType::kF32, x, reinterpret_cast<const std::byte*>(rows),
+                           cols * static_cast<int64_t>(sizeof(float)), count, cols, scale, out);
+}
+
 void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begin, int64_t end) {
   // The tile of weights stays in the cache while the tokens pass by in blocks.
   const int64_t stride = product.activation_stride;
@@ -104,7 +113,7 @@ void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begi
       kernels.add_scaled(1.0f, product.bias.data() + begin, end - begin,
                          product.out + t * product.out_stride + begin);
   }
-  for (const LowRankTerm& term : product.terms) AddLowRank(term, product, begin, end);
+  for (const LowRankTerm& term : product.terms) AddLowRank(kernels, term, product, begin, end);
 }
 
 void RowTiles::Add(const WeightMatrix& weights) {

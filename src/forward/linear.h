@@ -67,6 +67,10 @@ class ActivationRows {
   int64_t cols_ = 0;
 };
 
+/// out[r] = scale * sum_c rows[r, c] * x[c], for float32 rows one after another.
+void MultiplyFloatRows(const KernelSet& kernels, const float* rows, int64_t count, int64_t cols,
+                       const float* x, float scale, float* out);
+
 /// A low-rank addition to a product: out[t] += scale * B (A x[t]) (LoRA, arXiv:2106.09685), with
 /// A x already computed.
 struct LowRankTerm {

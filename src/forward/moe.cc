@@ -28,14 +28,16 @@ GatedActivation ActivationOf(const ModelConfig& config) {
 }  // namespace
 
 FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights,
-                                     ExpertStore& experts, const KernelSet& kernels,
-                                     ThreadPool& threads, int64_t max_tokens)
+                                     ExpertStore& experts, AdapterTerms& adapters,
+                                     const KernelSet& kernels, ThreadPool& threads,
+                                     int64_t max_tokens)
     : config_(config),
       weights_(weights),
       store_(experts),
+      adapters_(adapters),
       kernels_(kernels),
       threads_(threads),
-      feed_forward_(ActivationOf(config), config.dim, kernels, threads),
+      feed_forward_(ActivationOf(config), config.dim, adapters, kernels, threads),
       input_(kernels),
       router_(1),
       all_tokens_(Size(max_tokens)) {
@@ -84,39 +86,44 @@ Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* 
   input_.Begin(tokens, config_.dim, input_types_[Size(layer)]);
   ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
   if (config_.layers[Size(layer)].sparse) return RunMixture(layer, tokens, x, observer, out);
-  RunDense(weights_.layers[Size(layer)], tokens, out);
+  RunDense(layer, tokens, x, out);
   return {};
 }
 
-void FeedForwardLayers::RunDense(const LayerWeights& layer, int64_t tokens, float* out) {
+void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x, float* out) {
   tasks_.clear();
-  tasks_.push_back({.weights = ViewOf(layer.dense),
+  tasks_.push_back({.weights = ViewOf(weights_.layers[Size(layer)].dense),
                     .tokens = std::span(all_tokens_).first(Size(tokens)),
-                    .out = out});
-  feed_forward_.Run(tasks_, input_);
+                    .out = out,
+                    .pairs = &adapters_.layer(layer).dense});
+  feed_forward_.Run(tasks_, input_, x);
 }
 
 Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const float* x,
                                            RoutingObserver* observer, float* out) {
-  MOXIE_TRY(Choose(layer, tokens, observer));
+  MOXIE_TRY(Choose(layer, tokens, x, observer));
   GroupByExpert(tokens);
-  MOXIE_TRY(RunExperts(layer, tokens));
+  MOXIE_TRY(RunExperts(layer, tokens, x));
   ForEachToken(threads_, tokens, [&](int64_t t) {
     Combine(weights_.layers[Size(layer)], t, x + t * config_.dim, out + t * config_.dim);
   });
   return {};
 }
 
-Result<void> FeedForwardLayers::Choose(int64_t layer, int64_t tokens, RoutingObserver* observer) {
+Result<void> FeedForwardLayers::Choose(int64_t layer, int64_t tokens, const float* x,
+                                       RoutingObserver* observer) {
   const LayerWeights& weights = weights_.layers[Size(layer)];
   router_.Clear();
+  adapters_.Clear();
   router_.Add({.weights = &weights.router,
                .activations = input_.Row(weights.router.type, 0),
                .activation_stride = input_.RowBytes(weights.router.type),
                .tokens = tokens,
                .out = logits_.data(),
                .out_stride = config_.router.experts,
-               .bias = weights.router_bias});
+               .bias = weights.router_bias,
+               .terms = adapters_.Reduce(adapters_.layer(layer).router, tokens,
+                                         [&](int64_t t) { return x + t * config_.dim; })});
   router_.Run(kernels_, threads_);
   const auto logits = std::span(logits_).first(Size(tokens * config_.router.experts));
   const auto ids = std::span(ids_).first(Size(tokens * config_.router.used));
@@ -146,13 +153,15 @@ void FeedForwardLayers::GroupByExpert(int64_t tokens) {
   first_slot_[0] = 0;
 }
 
-Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens) {
+Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const float* x) {
   const LayerWeights& weights = weights_.layers[Size(layer)];
+  const LayerPairs& pairs = adapters_.layer(layer);
   tasks_.clear();
   if (!weights.shared.gate.matrix.empty())
     tasks_.push_back({.weights = ViewOf(weights.shared),
                       .tokens = std::span(all_tokens_).first(Size(tokens)),
-                      .out = shared_out_.data()});
+                      .out = shared_out_.data(),
+                      .pairs = &pairs.shared});
   MOXIE_TRY(store_.Begin(layer, chosen_));
   for (;;) {
     MOXIE_TRY_ASSIGN(const auto ready, store_.Next());
@@ -160,11 +169,13 @@ Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens) {
     for (const ExpertStore::Ready& expert : ready) {
       const size_t first = Size(first_slot_[Size(expert.expert)]);
       const size_t count = Size(first_slot_[Size(expert.expert) + 1]) - first;
-      tasks_.push_back({.weights = expert.view,
-                        .tokens = std::span(slot_tokens_).subspan(first, count),
-                        .out = slot_out_.data() + first * Size(config_.dim)});
+      tasks_.push_back(
+          {.weights = expert.view,
+           .tokens = std::span(slot_tokens_).subspan(first, count),
+           .out = slot_out_.data() + first * Size(config_.dim),
+           .pairs = pairs.experts.empty() ? nullptr : &pairs.experts[Size(expert.expert)]});
     }
-    feed_forward_.Run(tasks_, input_);
+    feed_forward_.Run(tasks_, input_, x);
     tasks_.clear();
   }
 }

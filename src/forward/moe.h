@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "forward/adapters.h"
 #include "forward/feed_forward.h"
 #include "forward/linear.h"
 #include "memory/expert_store.h"
@@ -23,7 +24,8 @@ class RoutingObserver;
 class FeedForwardLayers {
  public:
   FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights, ExpertStore& experts,
-                    const KernelSet& kernels, ThreadPool& threads, int64_t max_tokens);
+                    AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
+                    int64_t max_tokens);
 
   ///   x    [tokens, dim]
   ///   out  [tokens, dim]
@@ -33,17 +35,18 @@ class FeedForwardLayers {
 
  private:
   void ReserveFor(const LayerWeights& layer, int64_t max_tokens);
-  void RunDense(const LayerWeights& layer, int64_t tokens, float* out);
+  void RunDense(int64_t layer, int64_t tokens, const float* x, float* out);
   Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer,
                           float* out);
-  Result<void> Choose(int64_t layer, int64_t tokens, RoutingObserver* observer);
+  Result<void> Choose(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer);
   void GroupByExpert(int64_t tokens);
-  Result<void> RunExperts(int64_t layer, int64_t tokens);
+  Result<void> RunExperts(int64_t layer, int64_t tokens, const float* x);
   void Combine(const LayerWeights& layer, int64_t token, const float* x, float* out) const;
 
   const ModelConfig& config_;
   const ModelWeights& weights_;
   ExpertStore& store_;
+  AdapterTerms& adapters_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
   FeedForward feed_forward_;

@@ -92,6 +92,7 @@ struct Runner {
     int64_t page_tokens = 32;
     int64_t capacity_tokens = 1024;
     int32_t sequences = 4;
+    std::vector<const AdapterWeights*> adapters = {};
   };
 
   Runner(const LoadedModel& model, const Setup& setup)
@@ -103,8 +104,9 @@ struct Runner {
                                                      .page_tokens = setup.page_tokens,
                                                      .max_chunk_tokens = 128,
                                                      .max_sequences = setup.sequences});
-    auto made_decoder = Decoder::Create(model.config, model.weights, *store, *setup.kernels,
-                                        threads, {.max_tokens = 256, .max_logit_rows = 256});
+    auto made_decoder =
+        Decoder::Create(model.config, model.weights, *store, *setup.kernels, threads,
+                        {.max_tokens = 256, .max_logit_rows = 256, .adapters = setup.adapters});
     if (!made_cache || !made_decoder) {
       ADD_FAILURE() << (made_cache ? made_decoder.error().message : made_cache.error().message);
       return;
