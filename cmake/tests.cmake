@@ -38,3 +38,7 @@ foreach(source ${python_tests})
     ENVIRONMENT "MOXIE=${CMAKE_BINARY_DIR}/moxie;MOXIE_BUILD=${CMAKE_BINARY_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support")
 endforeach()
 add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_includes.py)
+
+# What tests/tokenizer/*_test.py drive.
+add_executable(tokenizer_tool ${CMAKE_SOURCE_DIR}/tests/tokenizer/tokenizer_tool.cc)
+target_link_libraries(tokenizer_tool PRIVATE moxie_library)

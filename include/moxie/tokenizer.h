@@ -37,6 +37,10 @@ class Tokenizer {
   /// The bytes that the token adds to a text that has begun ("▁the" -> " the").
   virtual std::string Bytes(TokenId id) const = 0;
 
+  /// The same for the token that a text begins with ("▁the" -> "the" where the vocabulary's text
+  /// starts with a space that was never written).
+  virtual std::string FirstBytes(TokenId id) const { return Bytes(id); }
+
   virtual int32_t vocab_size() const = 0;
   virtual std::optional<TokenId> bos() const = 0;
   virtual std::optional<TokenId> eos() const = 0;

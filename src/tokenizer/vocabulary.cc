@@ -1,0 +1,65 @@
+#include "tokenizer/vocabulary.h"
+
+#include <algorithm>
+
+namespace moxie {
+
+Result<Vocabulary> Vocabulary::Create(std::vector<std::pair<std::string, int64_t>> pieces) {
+  // Published vocabularies have gaps of at most a few thousand reserved ids.
+  const int64_t limit =
+      std::min(kMaxVocabularySize, 4 * static_cast<int64_t>(pieces.size()) + 65'536);
+  int64_t size = 0;
+  size_t work = 0;
+  for (const auto& [piece, id] : pieces) {
+    if (id < 0 || id >= limit) {
+      return Error{ErrorCode::kInvalidInput, "vocabulary: token id " + std::to_string(id) +
+                                                 " must be in 0.." + std::to_string(limit - 1)};
+    }
+    if (piece.size() > kMaxPieceBytes) {
+      return Error{ErrorCode::kInvalidInput, "vocabulary: the piece of token " +
+                                                 std::to_string(id) + " has " +
+                                                 std::to_string(piece.size()) + " bytes, at most " +
+                                                 std::to_string(kMaxPieceBytes) + " are expected"};
+    }
+    size = std::max(size, id + 1);
+    work += piece.size() * piece.size();
+  }
+  // Finding the parts of pieces costs the squares of their lengths; real vocabularies need 2^26.
+  if (work > size_t{1} << 32) {
+    return Error{ErrorCode::kInvalidInput, "vocabulary: its pieces are too long in all"};
+  }
+  Vocabulary vocabulary;
+  vocabulary.pieces_.resize(static_cast<size_t>(size));
+  vocabulary.present_.resize(static_cast<size_t>(size));
+  vocabulary.ids_.reserve(pieces.size());
+  for (auto& [piece, id] : pieces) {
+    const auto at = static_cast<size_t>(id);
+    if (vocabulary.present_[at]) {
+      return Error{ErrorCode::kInvalidInput,
+                   "vocabulary: token id " + std::to_string(id) + " is given twice"};
+    }
+    vocabulary.present_[at] = true;
+    vocabulary.pieces_[at] = std::move(piece);
+    const auto [entry, is_new] =
+        vocabulary.ids_.emplace(vocabulary.pieces_[at], static_cast<TokenId>(id));
+    if (!is_new) {
+      return Error{ErrorCode::kInvalidInput, "vocabulary: tokens " + std::to_string(entry->second) +
+                                                 " and " + std::to_string(id) +
+                                                 " are the same piece"};
+    }
+  }
+  return vocabulary;
+}
+
+std::optional<TokenId> Vocabulary::Find(std::string_view piece) const {
+  const auto found = ids_.find(piece);
+  if (found == ids_.end()) return std::nullopt;
+  return found->second;
+}
+
+const std::string* Vocabulary::Piece(TokenId id) const {
+  if (id < 0 || id >= size() || !present_[static_cast<size_t>(id)]) return nullptr;
+  return &pieces_[static_cast<size_t>(id)];
+}
+
+}  // namespace moxie
