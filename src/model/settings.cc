@@ -44,7 +44,7 @@ std::optional<int64_t> WholeNumber(const SettingValue& value) {
   return static_cast<int64_t>(value.number);
 }
 
-/// A list that repeats one value a layer stands for that value.
+/// A GGUF's list that repeats one value for every layer stands for that value.
 const SettingValue& Uniform(const SettingValue& value) {
   if (value.kind != Kind::kList || value.list.empty()) return value;
   for (const SettingValue& item : value.list) {
@@ -221,7 +221,8 @@ Error Settings::Unsupported(const Key& key, std::string_view expected) const {
 Result<int64_t> Settings::Integer(const Key& key, Range range) const {
   MOXIE_TRY_ASSIGN(const SettingValue* value, Find(key));
   if (value == nullptr) return Invalid(key, Describe(range));
-  const std::optional<int64_t> whole = WholeNumber(Uniform(*value));
+  const bool by_layer = layout_ == FileLayout::kGguf;
+  const std::optional<int64_t> whole = WholeNumber(by_layer ? Uniform(*value) : *value);
   if (!whole || *whole < range.min || *whole > range.max) return Invalid(key, Describe(range));
   return *whole;
 }
