@@ -1,6 +1,7 @@
 #include <gtest/gtest.h>
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <cstring>
 #include <random>
@@ -35,22 +36,22 @@ std::vector<FormatCase> Formats() {
       {DType::kQ5_1, {0, 2}, 1},
       {DType::kQ8_0, {0}},
       {DType::kQ2_K, {offsetof(BlockQ2_K, d), offsetof(BlockQ2_K, dmin)}, 15},
-      {DType::kQ3_K, {offsetof(BlockQ3_K, d)}},
+      {DType::kQ3_K, {offsetof(BlockQ3_K, d)}, 128},
       {DType::kQ4_K, {0, 2}, 63},
       {DType::kQ5_K, {0, 2}, 63},
-      {DType::kQ6_K, {offsetof(BlockQ6_K, d)}},
-      {DType::kIQ1_S, {0}},
-      {DType::kIQ1_M, {}},
-      {DType::kIQ2_XXS, {0}},
-      {DType::kIQ2_XS, {0}},
-      {DType::kIQ2_S, {0}},
-      {DType::kIQ3_XXS, {0}},
-      {DType::kIQ3_S, {0}},
+      {DType::kQ6_K, {offsetof(BlockQ6_K, d)}, 4096},
+      {DType::kIQ1_S, {0}, 18},
+      {DType::kIQ1_M, {}, 18},
+      {DType::kIQ2_XXS, {0}, 172},
+      {DType::kIQ2_XS, {0}, 172},
+      {DType::kIQ2_S, {0}, 172},
+      {DType::kIQ3_XXS, {0}, 496},
+      {DType::kIQ3_S, {0}, 465},
       {DType::kIQ4_NL, {0}},
       {DType::kIQ4_XS, {0}},
-      {DType::kMXFP4, {}},
-      {DType::kTQ1_0, {offsetof(BlockTQ1_0, d)}},
-      {DType::kTQ2_0, {offsetof(BlockTQ2_0, d)}},
+      {DType::kMXFP4, {}, 156},
+      {DType::kTQ1_0, {offsetof(BlockTQ1_0, d)}, 1},
+      {DType::kTQ2_0, {offsetof(BlockTQ2_0, d)}, 1},
       {DType::kI8, {}},
   };
 }
@@ -175,25 +176,33 @@ std::vector<Shape> ShapesOf(DType type) {
 /// How far a set may be from the exact product of row `w` and activations `x`.
 ///
 /// A sum of n float32 terms in any order errs by at most (n + 1) u sum|term|, u = 2^-24; a format
-/// with a constant part has two terms for each weight. Integer activations add half a step of the
-/// largest of 256: max / 65534 for each weight, and one rounding more.
+/// with a constant part has two terms for each weight.
+///
+/// Integer activations have steps of D, the largest of 256 / 32767, and within each 32, but for the
+/// largest of those, of m D: m = ceil(second / 127 D) with `second` the second largest. Half of
+/// both steps is at most second / 254 + D.
 double Tolerance(const FormatCase& format, const float* w, const float* x, int64_t cols) {
   double magnitude = 0;
-  double step = 0;
-  for (int64_t begin = 0; begin < cols; begin += 256) {
-    const int64_t end = std::min(cols, begin + 256);
-    double weight_sum = 0;
+  double steps = 0;
+  for (int64_t begin = 0; begin < cols; begin += 32) {
+    const int64_t chunk = begin / 256 * 256;
     double largest = 0;
-    for (int64_t c = begin; c < end; ++c) {
+    for (int64_t c = chunk; c < std::min(cols, chunk + 256); ++c) {
+      largest = std::max(largest, std::fabs(static_cast<double>(x[c])));
+    }
+    double weight_sum = 0;
+    std::array<double, 32> values = {};
+    for (int64_t c = begin; c < std::min(cols, begin + 32); ++c) {
       const double weight = std::fabs(static_cast<double>(w[c]));
       const double value = std::fabs(static_cast<double>(x[c]));
+      values[static_cast<size_t>(c - begin)] = value;
       weight_sum += weight;
-      largest = std::max(largest, value);
       magnitude += (weight + 2 * format.offset * static_cast<double>(kLargestScale)) * value;
     }
-    step += weight_sum * largest / 65534 * (1 + 0x1p-8);
+    std::sort(values.begin(), values.end());
+    steps += weight_sum * (values[30] / 254 + largest / 32767) * (1 + 0x1p-20);
   }
-  return (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude + step;
+  return (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude + steps;
 }
 
 class MatMulTest : public testing::TestWithParam<size_t> {

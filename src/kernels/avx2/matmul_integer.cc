@@ -1,7 +1,6 @@
 #include "kernels/avx2/matmul_integer.h"
 
 #include "kernels/avx2/formats.h"
-#include "kernels/avx2/unpack.h"
 
 namespace moxie::avx2 {
 namespace {

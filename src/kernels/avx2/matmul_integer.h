@@ -2,12 +2,14 @@
 
 #include "core/matrix.h"
 #include "kernels/avx2/chunk.h"
+#include "kernels/avx2/unpack.h"
 #include "kernels/avx2/vectors.h"
 
-// The product of quantised weights and 16-bit activations, for any format of unpack.h. For each
+// The product of quantised weights and activations in chunks, for any format of unpack.h. For each
 // output, with c the chunks of 256 columns and g the scale groups of a chunk, both in order:
 //
-//   out = sum_c x.scale * (sum_g scale * (sum_i q[i] * x[i]) + min * (sum_i x[i]))
+//   out = sum_c x.scale * (sum_g scale * (sum_i code[i] * x[i] - offset * sum_i x[i])
+//                                + min * sum_i x[i])
 //
 // The sums over i are exact integers; the others are chains of float32 multiply-adds. MatVec and
 // MatMat differ only in how they find the integer sums: bit-equal results.
@@ -87,15 +89,17 @@ MOXIE_INLINE void LoadScales(const ChunkOfRows<Format>& chunk, ChunkScales& scal
   }
 }
 
-/// sum + scale * integers + min * (sum of activations), for group `g` of 8 rows.
+/// `sum` and the terms of group `g` of 8 rows.
 template <class Format>
 MOXIE_INLINE __m256 AddGroup(__m256 sum, __m256i integers, const float* scale, const float* min,
                              const ActivationChunk& x, int g) {
-  sum = _mm256_fmadd_ps(_mm256_cvtepi32_ps(integers), _mm256_load_ps(scale), sum);
-  if constexpr (Format::kHasMin) {
-    const float* x_sum = (Format::kGroup == 16 ? x.sums16 : x.sums32) + g;
-    sum = _mm256_fmadd_ps(_mm256_load_ps(min), _mm256_broadcast_ss(x_sum), sum);
+  const __m256 x_sum = _mm256_broadcast_ss((Format::kGroup == 16 ? x.sums16 : x.sums32) + g);
+  __m256 products = _mm256_cvtepi32_ps(integers);
+  if constexpr (Format::kOffset != 0) {
+    products = _mm256_fnmadd_ps(x_sum, _mm256_set1_ps(Format::kOffset), products);
   }
+  sum = _mm256_fmadd_ps(products, _mm256_load_ps(scale), sum);
+  if constexpr (Format::kHasMin) sum = _mm256_fmadd_ps(_mm256_load_ps(min), x_sum, sum);
   return sum;
 }
 
@@ -128,8 +132,8 @@ void MatVec(const Product& product, int64_t row, int64_t row_end, int64_t token)
       for (int p = 0; p < 4; ++p) {
         __m256i a[2];
         __m256i b[2];
-        Format::Unpack(chunk[2 * p], i, a[0], a[1]);
-        Format::Unpack(chunk[2 * p + 1], i, b[0], b[1]);
+        UnpackWords<Format>(chunk[2 * p], i, a[0], a[1]);
+        UnpackWords<Format>(chunk[2 * p + 1], i, b[0], b[1]);
         MOXIE_UNROLL
         for (int t = 0; t < T; ++t) {
           const int16_t* values = x[t * product.chunks].values + 32 * i;
@@ -178,31 +182,103 @@ constexpr int kTileRows = kRows * kTileVectors;
 constexpr int kTileTokens = 3;
 constexpr int64_t kTokenBatch = 128;
 
-/// A chunk of 16 rows, unpacked once for many tokens: pairs of columns, 8 rows side by side.
+/// A chunk of 16 rows, unpacked once for many tokens: four columns, 8 rows side by side.
 struct Tile {
-  alignas(32) int16_t words[kChunkElements / 2][kTileVectors][kRows][2];
+  alignas(32) int8_t codes[kChunkElements / 4][kTileVectors][kRows][4];
   ChunkScales scales[kTileVectors];
+
+  __m256i Load(int quad, int vector) const {
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes[quad][vector]));
+  }
 };
 
 template <class Format>
 void UnpackTile(const ChunkOfRows<Format>& chunk, int vector, Tile& tile) {
   LoadScales<Format>(chunk, tile.scales[vector]);
   for (int i = 0; i < kChunkElements / 32; ++i) {
-    __m256i first[kRows];
-    __m256i second[kRows];
+    __m256 codes[kRows];
     MOXIE_UNROLL
-    for (int r = 0; r < kRows; ++r) Format::Unpack(chunk[r], i, first[r], second[r]);
-    for (int half = 0; half < 2; ++half) {
-      __m256 pairs[kRows];
+    for (int r = 0; r < kRows; ++r) codes[r] = _mm256_castsi256_ps(Format::Codes(chunk[r], i));
+    Transpose8x8(codes);
+    MOXIE_UNROLL
+    for (int k = 0; k < 8; ++k) {
+      _mm256_store_ps(reinterpret_cast<float*>(tile.codes[8 * i + k][vector]), codes[k]);
+    }
+  }
+}
+
+/// Byte `at % 4` of each 32 bits to the lowest place, zeros elsewhere: a control of vpshufb.
+alignas(32) constexpr int8_t kPickByte[4][32] = {
+    {0, -1, -1, -1, 4, -1, -1, -1, 8, -1, -1, -1, 12, -1, -1, -1,
+     0, -1, -1, -1, 4, -1, -1, -1, 8, -1, -1, -1, 12, -1, -1, -1},
+    {1, -1, -1, -1, 5, -1, -1, -1, 9, -1, -1, -1, 13, -1, -1, -1,
+     1, -1, -1, -1, 5, -1, -1, -1, 9, -1, -1, -1, 13, -1, -1, -1},
+    {2, -1, -1, -1, 6, -1, -1, -1, 10, -1, -1, -1, 14, -1, -1, -1,
+     2, -1, -1, -1, 6, -1, -1, -1, 10, -1, -1, -1, 14, -1, -1, -1},
+    {3, -1, -1, -1, 7, -1, -1, -1, 11, -1, -1, -1, 15, -1, -1, -1,
+     3, -1, -1, -1, 7, -1, -1, -1, 11, -1, -1, -1, 15, -1, -1, -1},
+};
+
+/// integers + code * peak, for the peak of the 32 elements `group`, or of its half `g`.
+template <class Format>
+MOXIE_INLINE __m256i AddPeak(__m256i integers, const Tile& tile, int vector,
+                             const ActivationChunk& x, int g) {
+  constexpr int kGroups = 32 / Format::kGroup;  // in 32 elements
+  const int at = x.peak_at[g / kGroups];
+  const __m256i codes = tile.Load(8 * (g / kGroups) + at / 4, vector);
+  __m256i code = _mm256_shuffle_epi8(codes, Load256(kPickByte[at % 4]));
+  if constexpr (Format::kBits == 8) {  // Signed: make the sign reach over 16 bits.
+    code = _mm256_srai_epi16(_mm256_slli_epi16(code, 8), 8);
+  }
+  const int32_t peak = (kGroups == 1 ? x.peak32 : x.peak16)[g];
+  return _mm256_add_epi32(integers, _mm256_madd_epi16(code, _mm256_set1_epi32(peak)));
+}
+
+/// How many products of codes and bytes add up in 16 bits: 2 n (2^bits - 1) 127 < 2^15.
+template <class Format>
+constexpr int kProductsInWords = Format::kBits == 4   ? 8
+                                 : Format::kBits == 5 ? 4
+                                 : Format::kBits == 6 ? 2
+                                                      : 1;
+
+/// Four products of a code and an activation in each 32 bits, added in pairs to 16 bits.
+template <class Format>
+MOXIE_INLINE __m256i MultiplyBytes(__m256i codes, __m256i x) {
+  if constexpr (Format::kBits < 8) return _mm256_maddubs_epi16(codes, x);
+  return _mm256_maddubs_epi16(_mm256_abs_epi8(codes), _mm256_sign_epi8(x, codes));
+}
+
+/// The integer sums of group `g`: a row in each lane, for `T` tokens.
+template <class Format, int T>
+MOXIE_INLINE void SumGroup(const Tile& tile, const ActivationChunk* x, int64_t x_stride, int g,
+                           __m256i (&integers)[T][kTileVectors]) {
+  constexpr int kQuads = Format::kGroup / 4;
+  constexpr int kRun = kProductsInWords<Format> < kQuads ? kProductsInWords<Format> : kQuads;
+  MOXIE_UNROLL
+  for (int run = 0; run < kQuads; run += kRun) {
+    __m256i words[T][kTileVectors];
+    MOXIE_UNROLL
+    for (int k = 0; k < kRun; ++k) {
+      const int quad = g * kQuads + run + k;
       MOXIE_UNROLL
-      for (int r = 0; r < kRows; ++r) {
-        pairs[r] = _mm256_castsi256_ps(half == 0 ? first[r] : second[r]);
+      for (int t = 0; t < T; ++t) {
+        const __m256i x_quad =
+            _mm256_set1_epi32(static_cast<int>(LoadU32(x[t * x_stride].small + 4 * quad)));
+        MOXIE_UNROLL
+        for (int v = 0; v < kTileVectors; ++v) {
+          const __m256i products = MultiplyBytes<Format>(tile.Load(quad, v), x_quad);
+          words[t][v] = k == 0 ? products : _mm256_add_epi16(words[t][v], products);
+        }
       }
-      Transpose8x8(pairs);
+    }
+    MOXIE_UNROLL
+    for (int t = 0; t < T; ++t) {
+      const int32_t* multiplier = x[t * x_stride].multiplier + g * Format::kGroup / 32;
+      const __m256i times = _mm256_set1_epi32(*multiplier);
       MOXIE_UNROLL
-      for (int k = 0; k < 8; ++k) {
-        auto* words = reinterpret_cast<float*>(tile.words[16 * i + 8 * half + k][vector]);
-        _mm256_store_ps(words, pairs[k]);
+      for (int v = 0; v < kTileVectors; ++v) {
+        const __m256i sums = _mm256_madd_epi16(words[t][v], times);
+        integers[t][v] = run == 0 ? sums : _mm256_add_epi32(integers[t][v], sums);
       }
     }
   }
@@ -210,8 +286,7 @@ void UnpackTile(const ChunkOfRows<Format>& chunk, int vector, Tile& tile) {
 
 /// A tile times `T` tokens: integer sums with a row in each lane. sums [T][kTileVectors].
 template <class Format, int T>
-MOXIE_INLINE void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64_t x_stride,
-                               float* sums) {
+void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64_t x_stride, float* sums) {
   __m256 sum[T][kTileVectors];
   MOXIE_UNROLL
   for (int t = 0; t < T; ++t) {
@@ -220,31 +295,16 @@ MOXIE_INLINE void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64
   }
   for (int g = 0; g < kChunkElements / Format::kGroup; ++g) {
     __m256i integers[T][kTileVectors];
-    MOXIE_UNROLL
-    for (int k = 0; k < Format::kGroup / 2; ++k) {
-      const int pair = g * (Format::kGroup / 2) + k;
-      __m256i w[kTileVectors];
-      MOXIE_UNROLL
-      for (int v = 0; v < kTileVectors; ++v) {
-        w[v] = _mm256_load_si256(reinterpret_cast<const __m256i*>(tile.words[pair][v]));
-      }
-      MOXIE_UNROLL
-      for (int t = 0; t < T; ++t) {
-        const __m256i pair_of_x =
-            _mm256_set1_epi32(static_cast<int>(LoadU32(x[t * x_stride].values + 2 * pair)));
-        MOXIE_UNROLL
-        for (int v = 0; v < kTileVectors; ++v) {
-          const __m256i products = _mm256_madd_epi16(w[v], pair_of_x);
-          integers[t][v] = k == 0 ? products : _mm256_add_epi32(integers[t][v], products);
-        }
-      }
-    }
+    SumGroup<Format, T>(tile, x, x_stride, g, integers);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
+      const ActivationChunk& xt = x[t * x_stride];
       MOXIE_UNROLL
       for (int v = 0; v < kTileVectors; ++v) {
-        sum[t][v] = AddGroup<Format>(sum[t][v], integers[t][v], tile.scales[v].scale + g * kRows,
-                                     tile.scales[v].min + g * kRows, x[t * x_stride], g);
+        const __m256i all = AddPeak<Format>(integers[t][v], tile, v, xt, g);
+        const ChunkScales& scales = tile.scales[v];
+        sum[t][v] = AddGroup<Format>(sum[t][v], all, scales.scale + g * kRows,
+                                     scales.min + g * kRows, xt, g);
       }
     }
   }

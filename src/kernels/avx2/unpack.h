@@ -7,24 +7,34 @@
 #include "quant/codebooks.h"
 
 // What a format contributes to the integer products: how to read 256 consecutive weights
-// ("a chunk") as small integers q with scales, so that weight = scale * q + min.
+// ("a chunk") as small integer codes with scales: weight = scale * (code - kOffset) + min.
 //
-//   Block       the stored block (quant/blocks.h)
-//   kGroup      16 or 32 elements share a scale
-//   kHasMin     whether min can differ from 0
-//   Scales      scale and min of groups 8 * half .. 8 * half + 7 of a chunk
-//   Unpack      q of elements 32 * i .. 32 * i + 31 of a chunk, as 16-bit words
+//   Block      the stored block (quant/blocks.h)
+//   kGroup     16 or 32 elements share a scale
+//   kBits      4 to 7: codes are 0 .. 2^kBits - 1; 8: codes are -127 .. 127
+//   kOffset    what zero is stored as
+//   kHasMin    whether min can differ from 0
+//   Scales     scale and min of groups 8 * half .. 8 * half + 7 of a chunk
+//   Codes      the codes of elements 32 * i .. 32 * i + 31, a byte each
+//   Words      the same, 16 bits each, where that is cheaper than widening (optional)
 //
-// Integers fit 8 bits. A chunk is whole in memory: the loops copy a row's last, shorter one.
+// A chunk is whole in memory: the loops copy a row's last, shorter one.
 
 namespace moxie::avx2 {
 namespace {  // Internal linkage for the formats and all that is instantiated with them.
 
 using Bytes = const uint8_t*;
 
-MOXIE_INLINE void Widen(__m256i bytes, __m256i& first, __m256i& second) {
-  first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes));
-  second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(bytes, 1));
+/// The codes of elements 32 * i .. 32 * i + 31 of a chunk, 16 bits each.
+template <class Format>
+MOXIE_INLINE void UnpackWords(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  if constexpr (requires { Format::Words(chunk, i, first, second); }) {
+    Format::Words(chunk, i, first, second);
+  } else {
+    const __m256i codes = Format::Codes(chunk, i);
+    first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(codes));
+    second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(codes, 1));
+  }
 }
 
 /// Eight binary16 numbers, `stride` bytes apart.
@@ -65,10 +75,11 @@ MOXIE_INLINE __m256i BitsToMasks(uint32_t bits) {
   return _mm256_cmpeq_epi8(_mm256_and_si256(spread, bit), bit);
 }
 
-/// Negates byte i where bit i of `signs` is set.
-MOXIE_INLINE __m256i WithSigns(__m256i magnitudes, uint32_t signs) {
+/// Negates byte i where bit i of `signs` is set, and adds `offset`.
+MOXIE_INLINE __m256i WithSigns(__m256i magnitudes, uint32_t signs, char offset) {
   const __m256i masks = BitsToMasks(signs);
-  return _mm256_sub_epi8(_mm256_xor_si256(magnitudes, masks), masks);
+  const __m256i negated = _mm256_xor_si256(magnitudes, masks);
+  return _mm256_add_epi8(_mm256_sub_epi8(negated, masks), _mm256_set1_epi8(offset));
 }
 
 /// Codes of `bits` bits at position `shift` of each byte.
@@ -100,77 +111,94 @@ MOXIE_INLINE uint64_t SpreadNibbles(uint32_t nibbles) {
 struct UnpackQ4_0 {
   using Block = BlockQ4_0;
   static constexpr int kGroup = 32;
-  static constexpr bool kHasMin = true;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 8;
+  static constexpr bool kHasMin = false;
 
-  MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
+  MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = Halves<sizeof(Block)>(chunk);
-    min = _mm256_mul_ps(scale, _mm256_set1_ps(-8.0f));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE void Words(Bytes chunk, int i, __m256i& first, __m256i& second) {
     NibblesToWords(chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q), first, second);
+  }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
+    return NibblesToBytes(chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q));
   }
 };
 
 struct UnpackQ4_1 {
   using Block = BlockQ4_1;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = true;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
     scale = Halves<sizeof(Block)>(chunk);
     min = Halves<sizeof(Block)>(chunk + offsetof(Block, m));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE void Words(Bytes chunk, int i, __m256i& first, __m256i& second) {
     NibblesToWords(chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q), first, second);
+  }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
+    return NibblesToBytes(chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q));
   }
 };
 
 struct UnpackQ5_0 {
   using Block = BlockQ5_0;
   static constexpr int kGroup = 32;
-  static constexpr bool kHasMin = true;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 16;
+  static constexpr bool kHasMin = false;
 
-  MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
+  MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = Halves<sizeof(Block)>(chunk);
-    min = _mm256_mul_ps(scale, _mm256_set1_ps(-16.0f));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes block = chunk + i * static_cast<int>(sizeof(Block));
     const __m256i high =
         _mm256_and_si256(BitsToMasks(LoadU32(block + offsetof(Block, high))), _mm256_set1_epi8(16));
-    Widen(_mm256_or_si256(NibblesToBytes(block + offsetof(Block, q)), high), first, second);
+    return _mm256_or_si256(NibblesToBytes(block + offsetof(Block, q)), high);
   }
 };
 
 struct UnpackQ5_1 {
   using Block = BlockQ5_1;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = true;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
     scale = Halves<sizeof(Block)>(chunk);
     min = Halves<sizeof(Block)>(chunk + offsetof(Block, m));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes block = chunk + i * static_cast<int>(sizeof(Block));
     const __m256i high =
         _mm256_and_si256(BitsToMasks(LoadU32(block + offsetof(Block, high))), _mm256_set1_epi8(16));
-    Widen(_mm256_or_si256(NibblesToBytes(block + offsetof(Block, q)), high), first, second);
+    return _mm256_or_si256(NibblesToBytes(block + offsetof(Block, q)), high);
   }
 };
 
 struct UnpackQ8_0 {
   using Block = BlockQ8_0;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 8;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = Halves<sizeof(Block)>(chunk);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE void Words(Bytes chunk, int i, __m256i& first, __m256i& second) {
     Bytes q = chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q);
     first = _mm256_cvtepi8_epi16(Load128(q));
     second = _mm256_cvtepi8_epi16(Load128(q + 16));
+  }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
+    return Load256(chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q));
   }
 };
 
@@ -183,20 +211,24 @@ MOXIE_INLINE const int8_t* Iq4Values() { return reinterpret_cast<const int8_t*>(
 struct UnpackIQ4_NL {
   using Block = BlockIQ4_NL;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 8;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = Halves<sizeof(Block)>(chunk);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q);
-    Widen(LookUp(Iq4Values(), NibblesToBytes(q)), first, second);
+    return LookUp(Iq4Values(), NibblesToBytes(q));
   }
 };
 
 struct UnpackMXFP4 {
   using Block = BlockMXFP4;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 12;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
@@ -210,9 +242,11 @@ struct UnpackMXFP4 {
     const __m256i is_normal = _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1));
     scale = _mm256_castsi256_ps(_mm256_blendv_epi8(subnormal, normal, is_normal));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q);
-    Widen(LookUp(reinterpret_cast<const int8_t*>(&kMxfp4Values), NibblesToBytes(q)), first, second);
+    return _mm256_add_epi8(
+        LookUp(reinterpret_cast<const int8_t*>(&kMxfp4Values), NibblesToBytes(q)),
+        _mm256_set1_epi8(kOffset));
   }
 };
 
@@ -232,6 +266,8 @@ MOXIE_INLINE void KScales(Bytes d, Bytes packed, __m256& scale, __m256& min) {
 struct UnpackQ2_K {
   using Block = BlockQ2_K;
   static constexpr int kGroup = 16;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = true;
 
   MOXIE_INLINE void Scales(Bytes chunk, int half, __m256& scale, __m256& min) {
@@ -239,15 +275,17 @@ struct UnpackQ2_K {
     scale = ScaledU8(HalfAt(chunk + offsetof(Block, d)), codes & 0x0f0f0f0f0f0f0f0full);
     min = ScaledU8(-HalfAt(chunk + offsetof(Block, dmin)), (codes >> 4) & 0x0f0f0f0f0f0f0f0full);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     const __m256i q = Load256(chunk + offsetof(Block, q) + 32 * (i / 4));
-    Widen(CodesAt(q, 2 * (i % 4), 3), first, second);
+    return CodesAt(q, 2 * (i % 4), 3);
   }
 };
 
 struct UnpackQ3_K {
   using Block = BlockQ3_K;
   static constexpr int kGroup = 16;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 4;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int half, __m256& scale, __m256&) {
@@ -262,47 +300,52 @@ struct UnpackQ3_K {
     scale = _mm256_mul_ps(_mm256_set1_ps(HalfAt(chunk + offsetof(Block, d))),
                           _mm256_cvtepi32_ps(words));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     const __m256i low = CodesAt(Load256(chunk + offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
     const __m256i high = CodesAt(Load256(chunk + offsetof(Block, hmask)), i, 1);
-    const __m256i code = _mm256_or_si256(low, _mm256_slli_epi16(high, 2));
-    Widen(_mm256_sub_epi8(code, _mm256_set1_epi8(4)), first, second);
+    return _mm256_or_si256(low, _mm256_slli_epi16(high, 2));
   }
 };
 
 struct UnpackQ4_K {
   using Block = BlockQ4_K;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = true;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
     KScales(chunk, chunk + offsetof(Block, scales), scale, min);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     const __m256i q = Load256(chunk + offsetof(Block, q) + 32 * (i / 2));
-    Widen(CodesAt(q, 4 * (i % 2), 15), first, second);
+    return CodesAt(q, 4 * (i % 2), 15);
   }
 };
 
 struct UnpackQ5_K {
   using Block = BlockQ5_K;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = true;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
     KScales(chunk, chunk + offsetof(Block, scales), scale, min);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     const __m256i low =
         CodesAt(Load256(chunk + offsetof(Block, q) + 32 * (i / 2)), 4 * (i % 2), 15);
     const __m256i high = CodesAt(Load256(chunk + offsetof(Block, high)), i, 1);
-    Widen(_mm256_or_si256(low, _mm256_slli_epi16(high, 4)), first, second);
+    return _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
   }
 };
 
 struct UnpackQ6_K {
   using Block = BlockQ6_K;
   static constexpr int kGroup = 16;
+  static constexpr int kBits = 6;
+  static constexpr int kOffset = 32;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int half, __m256& scale, __m256&) {
@@ -310,19 +353,20 @@ struct UnpackQ6_K {
     scale = ScaledI8(HalfAt(chunk + offsetof(Block, d)),
                      static_cast<uint64_t>(LoadI64(scales + 8 * half)));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes low_bytes = chunk + offsetof(Block, low) + 64 * (i / 4) + 32 * (i % 2);
     const __m256i low = CodesAt(Load256(low_bytes), 4 * (i / 2 % 2), 15);
     Bytes high_bytes = chunk + offsetof(Block, high) + 32 * (i / 4);
     const __m256i high = CodesAt(Load256(high_bytes), 2 * (i % 4), 3);
-    const __m256i code = _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
-    Widen(_mm256_sub_epi8(code, _mm256_set1_epi8(32)), first, second);
+    return _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
   }
 };
 
 struct UnpackIQ4_XS {
   using Block = BlockIQ4_XS;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 8;
+  static constexpr int kOffset = 0;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
@@ -339,9 +383,9 @@ struct UnpackIQ4_XS {
         _mm256_or_si256(low_codes, _mm256_slli_epi32(high_codes, 4)), _mm256_set1_epi32(32));
     scale = _mm256_mul_ps(_mm256_set1_ps(HalfAt(chunk)), _mm256_cvtepi32_ps(codes));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 16 * i;
-    Widen(LookUp(Iq4Values(), NibblesToBytes(q)), first, second);
+    return LookUp(Iq4Values(), NibblesToBytes(q));
   }
 };
 
@@ -387,29 +431,33 @@ MOXIE_INLINE __m256i NibblesToLanes(uint32_t nibbles) {
 struct UnpackIQ2_XXS {
   using Block = BlockIQ2_XXS;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 7;
+  static constexpr int kOffset = 43;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = ScalesWithHalf(HalfAt(chunk), TopNibbles(chunk + offsetof(Block, q) + 4, 8), 0.25f);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 8 * i;
     const __m256i points = _mm256_setr_epi64x(Point8(kIq2XxsGrid, q[0]), Point8(kIq2XxsGrid, q[1]),
                                               Point8(kIq2XxsGrid, q[2]), Point8(kIq2XxsGrid, q[3]));
-    Widen(WithSigns(points, EvenSignsOf4(LoadU32(q + 4))), first, second);
+    return WithSigns(points, EvenSignsOf4(LoadU32(q + 4)), kOffset);
   }
 };
 
 struct UnpackIQ2_XS {
   using Block = BlockIQ2_XS;
   static constexpr int kGroup = 16;
+  static constexpr int kBits = 7;
+  static constexpr int kOffset = 43;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int half, __m256& scale, __m256&) {
     const uint32_t nibbles = LoadU32(chunk + offsetof(Block, scales) + 4 * half);
     scale = ScalesWithHalf(HalfAt(chunk), NibblesToLanes(nibbles), 0.25f);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 8 * i;
     uint32_t code[4];
     uint32_t bits = 0;
@@ -420,51 +468,57 @@ struct UnpackIQ2_XS {
     const __m256i points =
         _mm256_setr_epi64x(Point8(kIq2XsGrid, code[0] & 511), Point8(kIq2XsGrid, code[1] & 511),
                            Point8(kIq2XsGrid, code[2] & 511), Point8(kIq2XsGrid, code[3] & 511));
-    Widen(WithSigns(points, EvenSignsOf4(bits)), first, second);
+    return WithSigns(points, EvenSignsOf4(bits), kOffset);
   }
 };
 
 struct UnpackIQ2_S {
   using Block = BlockIQ2_S;
   static constexpr int kGroup = 16;
+  static constexpr int kBits = 7;
+  static constexpr int kOffset = 43;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int half, __m256& scale, __m256&) {
     const uint32_t nibbles = LoadU32(chunk + offsetof(Block, scales) + 4 * half);
     scale = ScalesWithHalf(HalfAt(chunk), NibblesToLanes(nibbles), 0.25f);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 4 * i;
     const uint32_t high = chunk[offsetof(Block, high) + static_cast<size_t>(i)];
     const __m256i points = _mm256_setr_epi64x(
         Point8(kIq2SGrid, q[0] | (high & 0x03) << 8), Point8(kIq2SGrid, q[1] | (high & 0x0c) << 6),
         Point8(kIq2SGrid, q[2] | (high & 0x30) << 4), Point8(kIq2SGrid, q[3] | (high & 0xc0) << 2));
-    Widen(WithSigns(points, LoadU32(chunk + offsetof(Block, signs) + 4 * i)), first, second);
+    return WithSigns(points, LoadU32(chunk + offsetof(Block, signs) + 4 * i), kOffset);
   }
 };
 
 struct UnpackIQ3_XXS {
   using Block = BlockIQ3_XXS;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 7;
+  static constexpr int kOffset = 62;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = ScalesWithHalf(HalfAt(chunk), TopNibbles(chunk + offsetof(Block, scales), 4), 0.5f);
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 8 * i;
     const __m256i points = _mm256_setr_epi32(Point4(kIq3XxsGrid, q[0]), Point4(kIq3XxsGrid, q[1]),
                                              Point4(kIq3XxsGrid, q[2]), Point4(kIq3XxsGrid, q[3]),
                                              Point4(kIq3XxsGrid, q[4]), Point4(kIq3XxsGrid, q[5]),
                                              Point4(kIq3XxsGrid, q[6]), Point4(kIq3XxsGrid, q[7]));
     const uint32_t rest = LoadU32(chunk + offsetof(Block, scales) + 4 * i);
-    Widen(WithSigns(points, EvenSignsOf4(rest)), first, second);
+    return WithSigns(points, EvenSignsOf4(rest), kOffset);
   }
 };
 
 struct UnpackIQ3_S {
   using Block = BlockIQ3_S;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 15;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
@@ -472,23 +526,23 @@ struct UnpackIQ3_S {
     const __m256i odd = _mm256_or_si256(_mm256_slli_epi32(codes, 1), _mm256_set1_epi32(1));
     scale = _mm256_mul_ps(_mm256_set1_ps(HalfAt(chunk)), _mm256_cvtepi32_ps(odd));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 8 * i;
     const uint32_t high = chunk[offsetof(Block, high) + static_cast<size_t>(i)];
     int point[8];
     for (int k = 0; k < 8; ++k) point[k] = Point4(kIq3SGrid, q[k] | ((high >> k) & 1) << 8);
     const uint32_t signs = LoadU32(chunk + offsetof(Block, signs) + 4 * i);
-    Widen(WithSigns(Load256(point), signs), first, second);
+    return WithSigns(Load256(point), signs, kOffset);
   }
 };
 
-/// 8 * point + delta of IQ1: bit k of `negative` gives group k's delta, -1 or 1.
+/// 8 * point + delta + 9 of IQ1: bit k of `negative` gives group k's delta, -1 or 1.
 MOXIE_INLINE __m256i ShiftedPoints(const uint32_t (&index)[4], uint32_t negative) {
   const __m256i points = _mm256_setr_epi64x(Point8(kIq1Grid, index[0]), Point8(kIq1Grid, index[1]),
                                             Point8(kIq1Grid, index[2]), Point8(kIq1Grid, index[3]));
   int64_t delta[4];
   for (int k = 0; k < 4; ++k) {
-    delta[k] = ((negative >> k) & 1) != 0 ? -1 : int64_t{0x0101010101010101};
+    delta[k] = int64_t{0x0101010101010101} * (((negative >> k) & 1) != 0 ? 8 : 10);
   }
   const __m256i twice = _mm256_add_epi8(points, points);
   const __m256i four_times = _mm256_add_epi8(twice, twice);
@@ -498,6 +552,8 @@ MOXIE_INLINE __m256i ShiftedPoints(const uint32_t (&index)[4], uint32_t negative
 struct UnpackIQ1_S {
   using Block = BlockIQ1_S;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 9;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
@@ -506,18 +562,20 @@ struct UnpackIQ1_S {
     const __m256i odd = _mm256_or_si256(code, _mm256_set1_epi32(1));
     scale = _mm256_mul_ps(_mm256_set1_ps(HalfAt(chunk) * 0.125f), _mm256_cvtepi32_ps(odd));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 4 * i;
     const uint32_t high = LoadU16(chunk + offsetof(Block, high) + 2 * i);
     const uint32_t index[4] = {q[0] | (high & 7) << 8, q[1] | ((high >> 3) & 7) << 8,
                                q[2] | ((high >> 6) & 7) << 8, q[3] | ((high >> 9) & 7) << 8};
-    Widen(ShiftedPoints(index, (high >> 15) != 0 ? 15u : 0u), first, second);
+    return ShiftedPoints(index, (high >> 15) != 0 ? 15u : 0u);
   }
 };
 
 struct UnpackIQ1_M {
   using Block = BlockIQ1_M;
   static constexpr int kGroup = 16;
+  static constexpr int kBits = 5;
+  static constexpr int kOffset = 9;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int half, __m256& scale, __m256&) {
@@ -532,7 +590,7 @@ struct UnpackIQ1_M {
     const auto bits = static_cast<uint16_t>(d);
     scale = _mm256_mul_ps(_mm256_set1_ps(HalfAt(&bits) * 0.125f), _mm256_cvtepi32_ps(Load256(odd)));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(Block, q) + 4 * i;
     const uint32_t high = LoadU16(chunk + offsetof(Block, high) + 2 * i);
     uint32_t index[4];
@@ -542,7 +600,7 @@ struct UnpackIQ1_M {
       index[k] = q[k] | (nibble & 7) << 8;
       negative |= (nibble >> 3) << k;
     }
-    Widen(ShiftedPoints(index, negative), first, second);
+    return ShiftedPoints(index, negative);
   }
 };
 
@@ -551,14 +609,15 @@ struct UnpackIQ1_M {
 struct UnpackTQ1_0 {
   using Block = BlockTQ1_0;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 1;
   static constexpr bool kHasMin = false;
 
   /// Digit k of 16 fractions in base 3, less 1: multiplying by 3^k drops the digits before it.
   MOXIE_INLINE __m256i Digits(__m128i bytes, __m256i power) {
     const __m256i fraction = _mm256_and_si256(
         _mm256_mullo_epi16(_mm256_cvtepu8_epi16(bytes), power), _mm256_set1_epi16(255));
-    const __m256i digit = _mm256_srli_epi16(_mm256_mullo_epi16(fraction, _mm256_set1_epi16(3)), 8);
-    return _mm256_sub_epi16(digit, _mm256_set1_epi16(1));
+    return _mm256_srli_epi16(_mm256_mullo_epi16(fraction, _mm256_set1_epi16(3)), 8);
   }
   MOXIE_INLINE __m256i Power(int k) {
     constexpr int16_t kPowers[] = {1, 3, 9, 27, 81};
@@ -567,7 +626,9 @@ struct UnpackTQ1_0 {
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = _mm256_set1_ps(HalfAt(chunk + offsetof(Block, d)));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
+    __m256i first;
+    __m256i second;
     if (i < 5) {
       first = Digits(Load128(chunk), Power(i));
       second = Digits(Load128(chunk + 16), Power(i));
@@ -579,20 +640,22 @@ struct UnpackTQ1_0 {
       const __m128i tail = _mm_set1_epi32(static_cast<int>(LoadU32(chunk + offsetof(Block, tail))));
       second = Digits(tail, _mm256_setr_epi16(1, 1, 1, 1, 3, 3, 3, 3, 9, 9, 9, 9, 27, 27, 27, 27));
     }
+    return _mm256_permute4x64_epi64(_mm256_packus_epi16(first, second), 0xd8);
   }
 };
 
 struct UnpackTQ2_0 {
   using Block = BlockTQ2_0;
   static constexpr int kGroup = 32;
+  static constexpr int kBits = 4;
+  static constexpr int kOffset = 1;
   static constexpr bool kHasMin = false;
 
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     scale = _mm256_set1_ps(HalfAt(chunk + offsetof(Block, d)));
   }
-  MOXIE_INLINE void Unpack(Bytes chunk, int i, __m256i& first, __m256i& second) {
-    const __m256i code = CodesAt(Load256(chunk + 32 * (i / 4)), 2 * (i % 4), 3);
-    Widen(_mm256_sub_epi8(code, _mm256_set1_epi8(1)), first, second);
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
+    return CodesAt(Load256(chunk + 32 * (i / 4)), 2 * (i % 4), 3);
   }
 };
 
