@@ -32,7 +32,7 @@ struct ActivationChunk {
   int32_t multiplier[8];  ///< twice, in the low and the high 16 bits
   int32_t peak32[8];      ///< the peak in the low 16 bits
   int32_t peak16[16];     ///< the same by 16 elements, 0 where the peak is in the other half
-  int32_t peak_at[8];     ///< its place among the 32
+  uint32_t peak_at[8];    ///< its place in the chunk
 };
 static_assert(sizeof(ActivationChunk) == 1056);
 

@@ -78,7 +78,7 @@ void SplitGroup(__m256i& low, __m256i& high, int g, ActivationChunk* chunk) {
   const __m256i small = _mm256_permute4x64_epi64(_mm256_packs_epi16(low_small, high_small), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(chunk->small + 32 * g), small);
   chunk->multiplier[g] = static_cast<int32_t>(multiplier | multiplier << 16);
-  chunk->peak_at[g] = at;
+  chunk->peak_at[g] = static_cast<uint32_t>(32 * g + at);
   int16_t values[32];
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), low_peak);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + 16), high_peak);

@@ -187,7 +187,7 @@ struct Tile {
   alignas(32) int8_t codes[kChunkElements / 4][kTileVectors][kRows][4];
   ChunkScales scales[kTileVectors];
 
-  __m256i Load(int quad, int vector) const {
+  __m256i Load(int64_t quad, int vector) const {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes[quad][vector]));
   }
 };
@@ -224,8 +224,8 @@ template <class Format>
 MOXIE_INLINE __m256i AddPeak(__m256i integers, const Tile& tile, int vector,
                              const ActivationChunk& x, int g) {
   constexpr int kGroups = 32 / Format::kGroup;  // in 32 elements
-  const int at = x.peak_at[g / kGroups];
-  const __m256i codes = tile.Load(8 * (g / kGroups) + at / 4, vector);
+  const uint32_t at = x.peak_at[g / kGroups];
+  const __m256i codes = tile.Load(at / 4, vector);
   __m256i code = _mm256_shuffle_epi8(codes, Load256(kPickByte[at % 4]));
   if constexpr (Format::kBits == 8) {  // Signed: make the sign reach over 16 bits.
     code = _mm256_srai_epi16(_mm256_slli_epi16(code, 8), 8);
@@ -268,6 +268,7 @@ MOXIE_INLINE void SumGroup(const Tile& tile, const ActivationChunk* x, int64_t x
         for (int v = 0; v < kTileVectors; ++v) {
           const __m256i products = MultiplyBytes<Format>(tile.Load(quad, v), x_quad);
           words[t][v] = k == 0 ? products : _mm256_add_epi16(words[t][v], products);
+          KeepInRegister(words[t][v]);
         }
       }
     }
@@ -279,6 +280,7 @@ MOXIE_INLINE void SumGroup(const Tile& tile, const ActivationChunk* x, int64_t x
       for (int v = 0; v < kTileVectors; ++v) {
         const __m256i sums = _mm256_madd_epi16(words[t][v], times);
         integers[t][v] = run == 0 ? sums : _mm256_add_epi32(integers[t][v], sums);
+        KeepInRegister(integers[t][v]);
       }
     }
   }
