@@ -60,7 +60,7 @@ std::string_view NameOfLayout(FileLayout layout) {
   return "huggingface";
 }
 
-Result<void> DescribeGgufTexts(const GgufMetadata& metadata, ModelDescription& out) {
+Result<void> DescribeGgufTexts(const GgufMetadata& metadata, ModelSummary& out) {
   MOXIE_TRY_ASSIGN(const auto model, metadata.Text("tokenizer.ggml.model"));
   MOXIE_TRY_ASSIGN(const auto pre, metadata.Text("tokenizer.ggml.pre"));
   MOXIE_TRY_ASSIGN(const auto chat, metadata.Text("tokenizer.chat_template"));
@@ -70,7 +70,7 @@ Result<void> DescribeGgufTexts(const GgufMetadata& metadata, ModelDescription& o
   return {};
 }
 
-Result<void> DescribeFolderTexts(const ModelFiles& files, ModelDescription& out) {
+Result<void> DescribeFolderTexts(const ModelFiles& files, ModelSummary& out) {
   constexpr std::string_view kTokenizers[] = {"tokenizer.json", "tekken.json", "tokenizer.model",
                                               "tokenizer.model.v3", "tokenizer.model.v2"};
   for (const std::string_view name : kTokenizers) {
@@ -113,8 +113,8 @@ ParameterCount CountParameters(const ModelConfig& config) {
   return count;
 }
 
-Result<ModelDescription> DescribeModel(const ModelFiles& files, const ModelConfig& config) {
-  ModelDescription out;
+Result<ModelSummary> SummariseModel(const ModelFiles& files, const ModelConfig& config) {
+  ModelSummary out;
   out.config = config;
   out.layout = NameOfLayout(files.layout);
   out.parameters = CountParameters(config);

@@ -27,7 +27,7 @@ struct TensorTypeSummary {
 };
 
 /// What a model is, without loading it: for people and for tools.
-struct ModelDescription {
+struct ModelSummary {
   ModelConfig config;
   std::string layout;  ///< "gguf", "huggingface", "consolidated"
   ParameterCount parameters;
@@ -41,6 +41,6 @@ struct ModelDescription {
 };
 
 /// Errors: those of reading the companion files of a folder.
-Result<ModelDescription> DescribeModel(const ModelFiles& files, const ModelConfig& config);
+Result<ModelSummary> SummariseModel(const ModelFiles& files, const ModelConfig& config);
 
 }  // namespace moxie

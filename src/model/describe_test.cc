@@ -37,7 +37,7 @@ TEST(Describe, CountsWhatTheFilesHold) {
     ++folders;
     const auto config = ReadModelConfig(*files);
     ASSERT_TRUE(config) << config.error().message;
-    const auto described = DescribeModel(*files, *config);
+    const auto described = SummariseModel(*files, *config);
     ASSERT_TRUE(described) << described.error().message;
     int64_t elements = 0;
     for (const TensorInfo& tensor : files->tensors.tensors()) elements += tensor.elements();
