@@ -1,0 +1,120 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moxie/model.h"
+#include "moxie/result.h"
+#include "moxie/routing.h"
+#include "moxie/sampling.h"
+
+namespace moxie {
+
+class Scheduler;
+
+using RequestId = int64_t;
+
+/// Why an answer ended.
+enum class FinishReason : uint8_t {
+  kStop,       ///< a token that ends a turn, or a stop string
+  kLength,     ///< max_tokens reached, or the context full
+  kCancelled,  ///< the caller asked
+};
+
+/// "stop", "length" or "cancelled".
+std::string_view NameOf(FinishReason reason);
+
+/// A prompt to be continued.
+struct Request {
+  std::vector<TokenId> prompt;  ///< at least one token, less than the model's context
+  SamplingOptions sampling;
+  int64_t max_tokens = -1;         ///< tokens of the answer at most; -1: as the context allows
+  std::vector<std::string> stop;   ///< the answer ends before any of these
+  bool end_at_stop_tokens = true;  ///< whether tokens that end a turn end the answer
+  int32_t top_logprobs = -1;       ///< -1: no log-probabilities; 0: the chosen token's; n: and the
+                                   ///< n most probable ones'
+  bool observe_routing = false;    ///< fill Completion::routing
+};
+
+/// One step of an answer, or of the prompt before it. Valid during the call only.
+struct Event {
+  RequestId request = 0;
+  int64_t prompt_done = 0;  ///< tokens of the prompt computed so far
+  TokenId token = -1;       ///< the new token, or -1: none (a part of the prompt, held-back text)
+  std::string_view text;    ///< whole characters that can no longer become part of a stop string
+  std::span<const TokenLogprob> logprobs;  ///< the chosen token's, then the most probable ones'
+};
+
+/// Called for each event, in the thread that runs the engine. False cancels the request.
+using EventHandler = std::function<bool(const Event&)>;
+
+/// Where a request's time went, in seconds.
+struct Timings {
+  double queue_s = 0;    ///< until its first forward pass
+  double prefill_s = 0;  ///< from there to the first token
+  double decode_s = 0;   ///< from there to the last one
+};
+
+/// A finished answer.
+struct Completion {
+  std::string text;
+  std::vector<TokenId> ids;  ///< as generated, the token that ended it left out
+  FinishReason finish_reason = FinishReason::kLength;
+  int64_t prompt_tokens = 0;
+  int64_t reused_tokens = 0;  ///< of the prompt, found in the cache
+  Timings timings;
+  RoutingShares routing;  ///< of prompt and answer, where asked for and the model is a mixture
+
+  /// Tokens computed a second; 0 where nothing was timed.
+  double prefill_tokens_per_s() const;
+  double decode_tokens_per_s() const;
+};
+
+/// Runs many requests at once on one model: continuous batching (Orca, OSDI '22). Each step is one
+/// forward pass over whatever is due: the next token of every running answer, and as much of the
+/// waiting prompts as fits. A request is admitted when the cache has room for all it may need, in
+/// order of arrival. Keys and values of finished requests stay until room is needed, and a new
+/// prompt that begins like one of them takes over its beginning.
+///
+/// For one file, kernel set, prompt and seed the answer is the same at any thread count. Submit,
+/// Cancel and idle may be called from any thread; Step by one thread at a time.
+class Engine {
+ public:
+  /// `model` must outlive the engine.
+  explicit Engine(Model& model);
+  ~Engine();
+  Engine(const Engine&) = delete;
+  Engine& operator=(const Engine&) = delete;
+
+  using FinishHandler = std::function<void(RequestId, Result<Completion>)>;
+
+  /// Queues a request. `on_event` and `on_finish` are called from Step; on_finish once, last.
+  ///
+  /// Errors: kInvalidInput for an empty or too long prompt, ids outside the vocabulary, or sampling
+  /// options out of range.
+  Result<RequestId> Submit(Request request, EventHandler on_event, FinishHandler on_finish);
+
+  /// Ends a request at the next step; what it has said so far is kept.
+  void Cancel(RequestId request);
+
+  /// Whether nothing is queued or running.
+  bool idle() const;
+
+  /// One forward pass and what follows from it. A failure of the machine (such as a read error)
+  /// finishes the requests of this pass with that Error.
+  void Step();
+
+  /// Submits one request and steps until it is finished.
+  Result<Completion> Run(Request request, const EventHandler& on_event = {});
+
+ private:
+  std::unique_ptr<Scheduler> scheduler_;
+};
+
+}  // namespace moxie

@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// A kernel set of this binary and whether this machine can run it.
+struct KernelSetReport {
+  std::string name;
+  bool usable = false;
+  bool best = false;  ///< what "auto" takes
+};
+
+/// What this machine offers. Fields that could not be found out are 0 or empty.
+struct MachineReport {
+  std::string processor;
+  std::string operating_system;
+  int cpus = 0;         ///< of the machine
+  int usable_cpus = 0;  ///< affinity mask and cgroup quota
+  std::vector<KernelSetReport> kernel_sets;
+  int64_t memory_bytes = 0;
+  int64_t memory_available_bytes = 0;
+  int64_t memory_limit_bytes = 0;  ///< the least of memory, cgroup limits and RLIMIT_AS
+  std::string memory_limit_by;     ///< "machine", "cgroup" or "rlimit"
+};
+
+/// Looks at the machine; measures nothing.
+MachineReport InspectMachine();
+
+/// Bytes a second that `threads` threads together read from memory: the best of several passes
+/// over a buffer far larger than the caches (`bytes`, at least 64 MiB).
+Result<double> MeasureMemoryBandwidth(int threads, int64_t bytes = int64_t{256} << 20);
+
+/// Multiplications and additions a second that `threads` threads together reach in `kernels`'
+/// matrix product with weights of `type` that stay in cache: what prefilling cannot exceed with
+/// those kernels.
+///
+/// Errors: kUnsupported for kernels or a type that there are not.
+Result<double> MeasureComputeRate(int threads, const std::string& kernels = "auto",
+                                  const std::string& type = "f32");
+
+struct DiskReport {
+  std::string folder;
+  int64_t free_bytes = 0;
+  double read_bytes_per_s = 0;  ///< past the page cache where the file system allows
+  bool direct = false;          ///< whether it did (O_DIRECT)
+};
+
+/// Writes a temporary file of `bytes` in `folder`, reads it back, and removes it.
+///
+/// Errors: kIo where the folder cannot be written or has no room.
+Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes = int64_t{256} << 20);
+
+}  // namespace moxie

@@ -1,0 +1,145 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "moxie/result.h"
+#include "moxie/tokenizer.h"
+
+namespace moxie {
+
+/// A LoRA adapter: a PEFT folder, applied beside the base model with its own scale times this one.
+struct AdapterOptions {
+  std::string path;
+  double scale = 1.0;
+};
+
+/// How a model is run. The defaults suit one conversation on the whole machine. None of these
+/// but kernels, kv_type and the adapters changes a result, by as much as a bit; nor does what else
+/// runs at the same time.
+struct ModelOptions {
+  int threads = 0;               ///< 0: every CPU this process may use
+  int64_t context = 0;           ///< tokens of a sequence, prompt and answer; 0: the trained
+                                 ///< context, at most kDefaultContext
+  int64_t memory_bytes = 0;      ///< what the process may use; 0: no limit of our own
+  std::string kv_type = "f16";   ///< keys and values: "f16", "q8_0" or "f32"
+  std::string kernels = "auto";  ///< "auto" or a kernel set's name
+  int parallel = 1;              ///< sequences that run at once, each with `context` tokens
+  int64_t batch_tokens = 512;    ///< tokens of one forward pass, over all sequences
+  std::vector<AdapterOptions> adapters;
+};
+
+inline constexpr int64_t kDefaultContext = 4096;
+
+/// One tensor of a model's files. The shape is outermost first.
+struct TensorDescription {
+  std::string name;
+  std::string type;  ///< "f32", "q4_k", ...
+  std::vector<int64_t> shape;
+  int64_t bytes = 0;
+};
+
+/// What a model is, from its files alone.
+struct ModelDescription {
+  std::string path;
+  std::string layout;  ///< "gguf", "huggingface" or "consolidated"
+  std::string family;  ///< "mixtral", "llama", ...
+  std::string name;
+  int64_t parameters = 0;         ///< all of them
+  int64_t active_parameters = 0;  ///< those that one token touches
+  int64_t file_bytes = 0;         ///< of all tensors
+  int64_t dim = 0;
+  int64_t layers = 0;
+  int64_t mixture_layers = 0;
+  int64_t heads = 0;
+  int64_t kv_heads = 0;
+  int64_t head_dim = 0;
+  int64_t ffn_dim = 0;         ///< of dense layers; 0 where there are none
+  int64_t expert_ffn_dim = 0;  ///< of one expert; 0 for dense models
+  int64_t experts = 0;
+  int64_t experts_per_token = 0;
+  int64_t shared_ffn_dim = 0;
+  int64_t vocab_size = 0;
+  int64_t context_length = 0;  ///< trained
+  int64_t window = 0;          ///< largest sliding window; 0: none
+  int64_t window_layers = 0;   ///< layers with a sliding window
+  double rope_base = 0;
+  std::string rope_scaling;  ///< "none", "linear", "llama3" or "yarn"
+  bool tied_embeddings = false;
+  std::string tokenizer;  ///< "llama", "gpt2 (llama-bpe)", "tokenizer.json", ...
+  int64_t tokenizer_vocab = 0;
+  TokenId bos = -1;
+  TokenId eos = -1;
+  bool adds_bos = false;
+  std::vector<TokenId> stop_tokens;
+  std::string chat_template;  ///< its source, or empty
+  std::vector<TensorDescription> tensors;
+};
+
+/// Describes the MODEL at `path`. Every check that opening would make has been made, but nothing is
+/// computed.
+///
+/// Errors: kNotFound, kIo, kInvalidInput, kUnsupported, each with a sentence that starts with the
+/// file's name.
+Result<ModelDescription> DescribeModel(const std::string& path);
+
+/// What an opened model occupies, in bytes.
+struct MemoryNeed {
+  int64_t weights = 0;  ///< mapped from the files, or held where they had to be rearranged
+  int64_t kv_cache = 0;
+  int64_t activations = 0;  ///< buffers of the forward pass and of sampling
+  int64_t total() const { return weights + kv_cache + activations; }
+};
+
+/// A model ready to run: files, weights, tokenizer, cache, kernels and threads. Everything that
+/// computes with it (Engine, ComputeLogits, MeasurePerplexity) borrows it, one at a time; the
+/// const members are safe to call concurrently.
+class Model {
+ public:
+  /// Opens a MODEL: a GGUF (the first of a split set), a Hugging Face folder or a consolidated
+  /// folder. Weights are mapped, not read, so this takes little time at any size.
+  ///
+  /// Errors: as DescribeModel's; kOverBudget where `memory_bytes` is less than what is needed;
+  /// kInvalidInput for options that contradict the model or the machine.
+  static Result<std::unique_ptr<Model>> Open(const std::string& path, const ModelOptions& options);
+  ~Model();
+  Model(const Model&) = delete;
+  Model& operator=(const Model&) = delete;
+
+  const Tokenizer& tokenizer() const;
+  bool has_chat_template() const;
+  bool is_mixture() const;
+  int64_t context() const;  ///< tokens of a sequence, prompt and answer
+  int64_t vocab_size() const;
+  int threads() const;
+  std::string_view kernels() const;  ///< the kernel set's name
+  MemoryNeed memory_need() const;
+  double load_seconds() const;  ///< what Open took
+
+  /// Bytes of weights that one decoded token reads, at least: the bound of decoding speed is the
+  /// memory's bandwidth divided by this.
+  int64_t bytes_per_token() const;
+
+  /// Multiplications and additions with weights that one token of a long prompt takes, attention's
+  /// own (which grow with the context) left out.
+  int64_t operations_per_token() const;
+
+  /// The type that most bytes of weights have: "q4_k", ...
+  std::string_view main_type() const;
+
+  struct Parts;
+  Parts& parts() { return *parts_; }  ///< for the library itself
+  const Parts& parts() const { return *parts_; }
+
+ private:
+  explicit Model(std::unique_ptr<Parts> parts);
+  std::unique_ptr<Parts> parts_;
+};
+
+/// The most memory this process has occupied so far, in bytes, mapped files included.
+int64_t PeakMemoryBytes();
+
+}  // namespace moxie

@@ -1,0 +1,259 @@
+#include "moxie/machine.h"
+
+#include <fcntl.h>
+#include <sys/resource.h>
+#include <sys/statvfs.h>
+#include <sys/utsname.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <chrono>
+#include <cstdlib>
+#include <cstring>
+#include <fstream>
+#include <memory>
+#include <optional>
+#include <sstream>
+
+#include "core/thread_pool.h"
+#include "forward/decoder.h"
+
+namespace moxie {
+namespace {
+
+using Clock = std::chrono::steady_clock;
+
+constexpr int kPasses = 5;
+constexpr int64_t kBlock = int64_t{1} << 20;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// The value of `key` in lines of "key : value", or empty.
+std::string FieldOf(const char* file, std::string_view key) {
+  std::ifstream in(file);
+  for (std::string line; std::getline(in, line);) {
+    if (!line.starts_with(key)) continue;
+    const size_t separator = line.find_first_of(":=");
+    if (separator == std::string::npos) continue;
+    const size_t begin = line.find_first_not_of(" \t\"", separator + 1);
+    const size_t end = line.find_last_not_of(" \t\"");
+    if (begin != std::string::npos) return line.substr(begin, end - begin + 1);
+  }
+  return "";
+}
+
+int64_t MemInfoBytes(std::string_view key) {
+  return std::strtoll(FieldOf("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
+}
+
+/// A file that holds one number ("max" and anything else that is none: nothing).
+std::optional<int64_t> NumberIn(const std::string& file) {
+  std::ifstream in(file);
+  int64_t value = 0;
+  if (in >> value && value > 0) return value;
+  return std::nullopt;
+}
+
+/// The least memory limit of this process's control group and those above it (v2, then v1).
+std::optional<int64_t> CgroupLimit() {
+  std::optional<int64_t> least;
+  std::ifstream groups("/proc/self/cgroup");
+  for (std::string line; std::getline(groups, line);) {
+    const size_t path_at = line.find(':', line.find(':') + 1);
+    if (path_at == std::string::npos) continue;
+    const bool v2 = line.starts_with("0::");
+    if (!v2 && line.find("memory") == std::string::npos) continue;
+    const std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+    const std::string name = v2 ? "/memory.max" : "/memory.limit_in_bytes";
+    for (std::string path = line.substr(path_at + 1);; path.resize(path.rfind('/'))) {
+      if (path == "/") path.clear();
+      const std::optional<int64_t> limit = NumberIn(root + path + name);
+      if (limit && (!least || *limit < *least)) least = limit;
+      if (path.rfind('/') == std::string::npos) break;
+    }
+  }
+  return least;
+}
+
+void FindMemoryLimit(MachineReport& report) {
+  report.memory_limit_bytes = report.memory_bytes;
+  report.memory_limit_by = "machine";
+  const auto lower = [&](int64_t limit, const char* by) {
+    if (limit >= report.memory_limit_bytes && report.memory_limit_bytes > 0) return;
+    report.memory_limit_bytes = limit;
+    report.memory_limit_by = by;
+  };
+  if (const std::optional<int64_t> limit = CgroupLimit()) lower(*limit, "cgroup");
+  rlimit limit{};
+  if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
+    lower(static_cast<int64_t>(limit.rlim_cur), "rlimit");
+}
+
+Error IoError(const std::string& what) {
+  return {ErrorCode::kIo, what + ": " + std::strerror(errno)};
+}
+
+/// A file that is closed and removed when it goes out of scope.
+class TemporaryFile {
+ public:
+  static Result<std::unique_ptr<TemporaryFile>> Create(const std::string& folder) {
+    std::string path = folder + "/.moxie-disk-XXXXXX";
+    const int fd = mkostemp(path.data(), O_CLOEXEC);
+    if (fd < 0) return IoError(folder + ": cannot be written");
+    return std::unique_ptr<TemporaryFile>(new TemporaryFile(std::move(path), fd));
+  }
+  ~TemporaryFile() {
+    close(fd_);
+    unlink(path_.c_str());
+  }
+  const std::string& path() const { return path_; }
+  int fd() const { return fd_; }
+
+ private:
+  TemporaryFile(std::string path, int fd) : path_(std::move(path)), fd_(fd) {}
+  std::string path_;
+  int fd_;
+};
+
+struct FreeDeleter {
+  void operator()(void* pointer) const { std::free(pointer); }
+};
+using AlignedBlock = std::unique_ptr<std::byte, FreeDeleter>;
+
+AlignedBlock AllocateAligned(int64_t bytes) {
+  return AlignedBlock(static_cast<std::byte*>(
+      std::aligned_alloc(4096, static_cast<size_t>((bytes + 4095) / 4096 * 4096))));
+}
+
+Result<void> FillFile(const TemporaryFile& file, std::byte* block, int64_t bytes) {
+  for (int64_t i = 0; i < kBlock; ++i) block[i] = static_cast<std::byte>(i * 2654435761 >> 13);
+  for (int64_t written = 0; written < bytes; written += kBlock) {
+    if (write(file.fd(), block, static_cast<size_t>(kBlock)) != kBlock)
+      return IoError(file.path() + ": cannot be written");
+  }
+  if (fdatasync(file.fd()) != 0) return IoError(file.path() + ": cannot be written");
+  posix_fadvise(file.fd(), 0, 0, POSIX_FADV_DONTNEED);
+  return {};
+}
+
+}  // namespace
+
+MachineReport InspectMachine() {
+  MachineReport report;
+  report.processor = FieldOf("/proc/cpuinfo", "model name");
+  report.operating_system = FieldOf("/etc/os-release", "PRETTY_NAME");
+  utsname system{};
+  if (uname(&system) == 0) {
+    report.operating_system += (report.operating_system.empty() ? "" : ", ") +
+                               std::string(system.sysname) + " " + system.release;
+    if (report.processor.empty()) report.processor = system.machine;
+  }
+  report.cpus = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
+  report.usable_cpus = UsableCpus();
+  for (const KernelSet* set : AllKernelSets())
+    report.kernel_sets.push_back({std::string(set->name), set->usable(), set == &BestKernelSet()});
+  report.memory_bytes = MemInfoBytes("MemTotal");
+  report.memory_available_bytes = MemInfoBytes("MemAvailable");
+  FindMemoryLimit(report);
+  return report;
+}
+
+Result<double> MeasureMemoryBandwidth(int threads, int64_t bytes) {
+  bytes = std::max(bytes, int64_t{64} << 20) / kBlock * kBlock;
+  const AlignedBlock buffer = AllocateAligned(bytes);
+  if (buffer == nullptr)
+    return Error{ErrorCode::kOverBudget,
+                 "no memory for a buffer of " + std::to_string(bytes) + " bytes"};
+  ThreadPool pool(std::max(threads, 1));
+  const int64_t blocks = bytes / kBlock;
+  pool.ParallelFor(blocks, [&](int64_t block, int) {
+    std::memset(buffer.get() + block * kBlock, static_cast<int>(block), kBlock);
+  });
+  std::vector<uint64_t> sums(static_cast<size_t>(blocks));
+  double best = 0;
+  for (int pass = 0; pass < kPasses; ++pass) {
+    const auto start = Clock::now();
+    pool.ParallelFor(blocks, [&](int64_t block, int) {
+      const std::byte* const data = buffer.get() + block * kBlock;
+      uint64_t lanes[16] = {};  // Independent sums, so that the loads and not the adds bind.
+      for (int64_t at = 0; at < kBlock; at += 128) {
+        uint64_t words[16];
+        std::memcpy(words, data + at, sizeof(words));
+        for (int lane = 0; lane < 16; ++lane) lanes[lane] += words[lane];
+      }
+      for (const uint64_t lane : lanes) sums[static_cast<size_t>(block)] += lane;
+    });
+    best = std::max(best, static_cast<double>(bytes) / SecondsSince(start));
+  }
+  return best;
+}
+
+Result<double> MeasureComputeRate(int threads, const std::string& kernels,
+                                  const std::string& type_name) {
+  const KernelSet* const set = kernels == "auto" ? &BestKernelSet() : FindKernelSet(kernels);
+  if (set == nullptr)
+    return Error{ErrorCode::kUnsupported, kernels + ": no such kernel set is usable here"};
+  const std::optional<DType> type = DTypeFromName(type_name);
+  if (!type) return Error{ErrorCode::kUnsupported, type_name + ": no such type of weights"};
+  // 64 rows of 512 weights and 64 tokens: 256 KiB at most, which the second-level cache holds.
+  // Bytes of 0 are valid weights in every type, and no arithmetic depends on values.
+  constexpr int64_t kRows = 64, kCols = 512, kTokens = 64;
+  const int64_t stride = BytesOf(*type, kCols).value_or(0);
+  const std::vector<std::byte> weights(static_cast<size_t>(kRows * stride));
+  const std::vector<float> input(kCols, 0.25F);
+  const WeightMatrix matrix{*type, kRows, kCols, stride, weights.data()};
+  const int64_t row_bytes = set->activation_format(*type, kCols).row_bytes;
+  std::vector<std::byte> activations(static_cast<size_t>(row_bytes * kTokens));
+  for (int64_t t = 0; t < kTokens; ++t)
+    set->convert_activations(*type, kCols, input.data(), activations.data() + t * row_bytes);
+  ThreadPool pool(std::max(threads, 1));
+  std::vector<std::vector<float>> out(static_cast<size_t>(pool.threads()),
+                                      std::vector<float>(kRows * kTokens));
+  double best = 0;
+  int64_t tasks = pool.threads();
+  for (double seconds = 0; seconds < 0.1; tasks *= 2) {
+    const auto start = Clock::now();
+    pool.ParallelFor(tasks, [&](int64_t, int worker) {
+      set->matmul(matrix, 0, kRows, activations.data(), kTokens,
+                  out[static_cast<size_t>(worker)].data(), kRows);
+    });
+    seconds = SecondsSince(start);
+    best = std::max(best, static_cast<double>(2 * kRows * kCols * kTokens * tasks) / seconds);
+  }
+  return best;
+}
+
+Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes) {
+  bytes = std::max(bytes / kBlock, int64_t{1}) * kBlock;
+  DiskReport report;
+  report.folder = folder;
+  struct statvfs system {};
+  if (statvfs(folder.c_str(), &system) != 0) return IoError(folder);
+  report.free_bytes = static_cast<int64_t>(system.f_bavail) * static_cast<int64_t>(system.f_frsize);
+  if (report.free_bytes < 2 * bytes)
+    return Error{ErrorCode::kIo, folder + ": has " + std::to_string(report.free_bytes) +
+                                     " bytes free, but measuring needs " +
+                                     std::to_string(2 * bytes)};
+  MOXIE_TRY_ASSIGN(const std::unique_ptr<TemporaryFile> file, TemporaryFile::Create(folder));
+  const AlignedBlock block = AllocateAligned(kBlock);
+  MOXIE_CHECK(block != nullptr);
+  MOXIE_TRY(FillFile(*file, block.get(), bytes));
+  int fd = open(file->path().c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
+  report.direct = fd >= 0;
+  if (fd < 0) fd = open(file->path().c_str(), O_RDONLY | O_CLOEXEC);
+  if (fd < 0) return IoError(file->path());
+  const auto start = Clock::now();
+  int64_t got = 0;
+  for (ssize_t n = 1; n > 0; got += n)
+    n = std::max<ssize_t>(read(fd, block.get(), static_cast<size_t>(kBlock)), 0);
+  const double seconds = SecondsSince(start);
+  close(fd);
+  if (got < bytes) return IoError(file->path() + ": cannot be read");
+  report.read_bytes_per_s = static_cast<double>(got) / seconds;
+  return report;
+}
+
+}  // namespace moxie

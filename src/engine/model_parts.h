@@ -1,0 +1,49 @@
+#pragma once
+
+#include <memory>
+#include <optional>
+#include <string>
+#include <utility>
+#include <vector>
+
+#include "core/thread_pool.h"
+#include "forward/decoder.h"
+#include "memory/expert_store.h"
+#include "memory/kv_cache.h"
+#include "model/adapter.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "moxie/model.h"
+#include "tokenizer/chat_template.h"
+#include "tokenizer/tokenizer.h"
+
+namespace moxie {
+
+/// What an opened model consists of, in the order in which one part refers to those before it.
+struct Model::Parts {
+  Parts(ModelFiles opened, const ModelOptions& given) : options(given), files(std::move(opened)) {}
+
+  ModelOptions options;  ///< with every default filled in
+  ModelFiles files;
+  ModelConfig config;
+  ModelWeights weights;
+  std::vector<AdapterWeights> adapters;
+  std::unique_ptr<Tokenizer> tokenizer;
+  std::string chat_template_source;                   ///< or empty
+  std::optional<Result<ChatTemplate>> chat_template;  ///< compiled where there is a source
+  const KernelSet* kernels = nullptr;
+  std::unique_ptr<ThreadPool> threads;
+  std::unique_ptr<ExpertStore> experts;
+  KvCache::Options cache_options;
+  std::unique_ptr<KvCache> cache;
+  std::unique_ptr<Decoder> decoder;
+  MemoryNeed need;
+  double load_seconds = 0;
+};
+
+/// The chat template's source of opened files: a GGUF's tokenizer.chat_template, a folder's
+/// chat_template.jinja or the entry in its tokenizer_config.json (of several, "default"). Empty
+/// where there is none.
+Result<std::string> ReadChatTemplate(const ModelFiles& files);
+
+}  // namespace moxie

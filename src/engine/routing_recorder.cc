@@ -1,0 +1,77 @@
+#include "engine/routing_recorder.h"
+
+#include <algorithm>
+
+namespace moxie {
+
+void RoutingShares::Add(const RoutingShares& other) {
+  if (other.chosen.empty()) return;
+  if (chosen.empty()) {
+    *this = other;
+    return;
+  }
+  MOXIE_CHECK(chosen.size() == other.chosen.size());
+  tokens += other.tokens;
+  for (size_t layer = 0; layer < chosen.size(); ++layer) {
+    for (size_t e = 0; e < chosen[layer].size(); ++e) chosen[layer][e] += other.chosen[layer][e];
+  }
+}
+
+std::vector<int64_t> MixtureLayerIndex(const ModelConfig& config) {
+  std::vector<int64_t> index;
+  int64_t next = 0;
+  for (const LayerConfig& layer : config.layers) index.push_back(layer.sparse ? next++ : -1);
+  return index;
+}
+
+RoutingCounter::RoutingCounter(const ModelConfig& config)
+    : mixture_index_(MixtureLayerIndex(config)),
+      mixture_layers_(std::count_if(config.layers.begin(), config.layers.end(),
+                                    [](const LayerConfig& layer) { return layer.sparse; })),
+      experts_(config.router.experts),
+      used_(config.router.used) {}
+
+void RoutingCounter::AddTokens(RoutingShares* owner, int64_t tokens) {
+  segments_.push_back({owner, tokens});
+  if (owner == nullptr) return;
+  if (owner->chosen.empty())
+    owner->chosen.assign(static_cast<size_t>(mixture_layers_),
+                         std::vector<int64_t>(static_cast<size_t>(experts_)));
+  owner->tokens += tokens;
+}
+
+void RoutingCounter::OnRouting(int64_t layer, std::span<const float> /*logits*/,
+                               std::span<const int32_t> ids, std::span<const float> /*weights*/) {
+  const auto index = static_cast<size_t>(mixture_index_[static_cast<size_t>(layer)]);
+  size_t next = 0;
+  for (const Segment& segment : segments_) {
+    const auto choices = static_cast<size_t>(segment.tokens * used_);
+    if (segment.owner != nullptr) {
+      for (const int32_t expert : ids.subspan(next, choices))
+        ++segment.owner->chosen[index][static_cast<size_t>(expert)];
+    }
+    next += choices;
+  }
+}
+
+RoutingTracer::RoutingTracer(const ModelConfig& config, RoutingTrace* trace)
+    : mixture_index_(MixtureLayerIndex(config)), trace_(trace) {
+  if (trace == nullptr) return;
+  *trace = {};
+  trace->experts_per_token = config.router.used;
+  for (size_t layer = 0; layer < config.layers.size(); ++layer) {
+    if (config.layers[layer].sparse)
+      trace->layers.push_back({.layer = static_cast<int64_t>(layer), .experts = {}, .weights = {}});
+  }
+}
+
+void RoutingTracer::OnRouting(int64_t layer, std::span<const float> /*logits*/,
+                              std::span<const int32_t> ids, std::span<const float> weights) {
+  const int64_t index = mixture_index_[static_cast<size_t>(layer)];
+  RoutingTrace::Layer& out = trace_->layers[static_cast<size_t>(index)];
+  out.experts.insert(out.experts.end(), ids.begin(), ids.end());
+  out.weights.insert(out.weights.end(), weights.begin(), weights.end());
+  if (index == 0) trace_->tokens += static_cast<int64_t>(ids.size()) / trace_->experts_per_token;
+}
+
+}  // namespace moxie

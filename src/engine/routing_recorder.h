@@ -1,0 +1,55 @@
+#pragma once
+
+#include <cstdint>
+#include <span>
+#include <vector>
+
+#include "forward/decoder.h"
+#include "model/config.h"
+#include "moxie/routing.h"
+
+namespace moxie {
+
+/// Index of each layer among the mixture layers, -1 for dense ones.
+std::vector<int64_t> MixtureLayerIndex(const ModelConfig& config);
+
+/// Counts the experts that each token of a batch goes to, separately for each of several owners.
+class RoutingCounter final : public RoutingObserver {
+ public:
+  explicit RoutingCounter(const ModelConfig& config);
+
+  /// Says to whom the next `tokens` tokens of the coming forward pass belong; null: nobody looks.
+  void AddTokens(RoutingShares* owner, int64_t tokens);
+  /// Forgets what AddTokens said.
+  void Clear() { segments_.clear(); }
+
+  void OnRouting(int64_t layer, std::span<const float> logits, std::span<const int32_t> ids,
+                 std::span<const float> weights) override;
+
+ private:
+  struct Segment {
+    RoutingShares* owner;
+    int64_t tokens;
+  };
+  std::vector<int64_t> mixture_index_;
+  int64_t mixture_layers_ = 0;
+  int64_t experts_ = 0;
+  int64_t used_ = 0;
+  std::vector<Segment> segments_;
+};
+
+/// Writes down the routing of every token of one sequence.
+class RoutingTracer final : public RoutingObserver {
+ public:
+  /// `trace` may be null: then OnRouting must not be called.
+  RoutingTracer(const ModelConfig& config, RoutingTrace* trace);
+
+  void OnRouting(int64_t layer, std::span<const float> logits, std::span<const int32_t> ids,
+                 std::span<const float> weights) override;
+
+ private:
+  std::vector<int64_t> mixture_index_;
+  RoutingTrace* trace_;
+};
+
+}  // namespace moxie

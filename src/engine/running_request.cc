@@ -1,0 +1,97 @@
+#include "engine/running_request.h"
+
+#include <algorithm>
+#include <utility>
+
+namespace moxie {
+namespace {
+
+double Seconds(RunningRequest::Clock::time_point from, RunningRequest::Clock::time_point to) {
+  return std::chrono::duration<double>(to - from).count();
+}
+
+}  // namespace
+
+RunningRequest::RunningRequest(RequestId id, Request request, EventHandler on_event,
+                               Engine::FinishHandler finish, const Tokenizer& tokenizer,
+                               Sampler sampler, int64_t context)
+    : on_finish(std::move(finish)),
+      id_(id),
+      request_(std::move(request)),
+      on_event_(std::move(on_event)),
+      tokenizer_(tokenizer),
+      sampler_(std::move(sampler)),
+      decoder_(tokenizer),
+      stop_strings_(request_.stop),
+      tokens_(request_.prompt),
+      submitted_(Clock::now()) {
+  const auto prompt = static_cast<int64_t>(tokens_.size());
+  most_answer_ = context - prompt;
+  if (request_.max_tokens >= 0) most_answer_ = std::min(most_answer_, request_.max_tokens);
+  most_tokens_ = prompt + most_answer_;
+  completion_.prompt_tokens = prompt;
+  started_ = first_token_ = last_token_ = submitted_;
+}
+
+void RunningRequest::MarkStarted(int64_t reused) {
+  started_ = first_token_ = last_token_ = Clock::now();
+  completion_.reused_tokens = reused;
+}
+
+Result<bool> RunningRequest::Advance(std::span<const float> logits) {
+  MOXIE_TRY_ASSIGN(const TokenId token, sampler_.Sample(logits));
+  last_token_ = Clock::now();
+  if (!answering()) first_token_ = last_token_;
+  const std::vector<TokenId>& stops = tokenizer_.stop_tokens();
+  if (request_.end_at_stop_tokens && std::find(stops.begin(), stops.end(), token) != stops.end()) {
+    End(FinishReason::kStop);
+    return true;
+  }
+  completion_.ids.push_back(token);
+  tokens_.push_back(token);
+  const std::string text = stop_strings_.Add(decoder_.Add(token));
+  completion_.text += text;
+  const bool wanted = Emit(token, text, logits);
+  if (stop_strings_.found()) {
+    completion_.finish_reason = FinishReason::kStop;
+    return true;
+  }
+  if (!wanted) {
+    End(FinishReason::kCancelled);
+    return true;
+  }
+  if (static_cast<int64_t>(completion_.ids.size()) < most_answer_) return false;
+  End(FinishReason::kLength);
+  return true;
+}
+
+void RunningRequest::End(FinishReason reason) {
+  completion_.finish_reason = reason;
+  std::string rest = stop_strings_.Add(decoder_.Finish());
+  if (stop_strings_.found()) {
+    completion_.finish_reason = FinishReason::kStop;
+  } else {
+    rest += stop_strings_.Finish();
+  }
+  completion_.text += rest;
+  if (!rest.empty()) Emit(-1, rest, {});
+}
+
+bool RunningRequest::ReportPrompt() { return Emit(-1, "", {}); }
+
+bool RunningRequest::Emit(TokenId token, const std::string& text, std::span<const float> logits) {
+  if (!on_event_) return true;
+  std::vector<TokenLogprob> logprobs;
+  if (request_.top_logprobs >= 0 && token >= 0)
+    logprobs = TokenLogprobs(logits, token, request_.top_logprobs);
+  return on_event_({.request = id_, .token = token, .text = text, .logprobs = std::span(logprobs)});
+}
+
+Completion RunningRequest::TakeCompletion() {
+  completion_.timings = {.queue_s = Seconds(submitted_, started_),
+                         .prefill_s = Seconds(started_, first_token_),
+                         .decode_s = Seconds(first_token_, last_token_)};
+  return std::move(completion_);
+}
+
+}  // namespace moxie

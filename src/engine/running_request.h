@@ -1,0 +1,71 @@
+#pragma once
+
+#include <chrono>
+#include <string>
+#include <vector>
+
+#include "engine/stop_strings.h"
+#include "memory/kv_cache.h"
+#include "moxie/generate.h"
+#include "sampling/sampler.h"
+#include "tokenizer/tokenizer.h"
+
+namespace moxie {
+
+/// A request from submission to completion: what it has said and what is still to compute.
+class RunningRequest {
+ public:
+  using Clock = std::chrono::steady_clock;
+
+  RunningRequest(RequestId id, Request request, EventHandler on_event,
+                 Engine::FinishHandler on_finish, const Tokenizer& tokenizer, Sampler sampler,
+                 int64_t context);
+
+  RequestId id() const { return id_; }
+  const Request& request() const { return request_; }
+  /// Tokens whose keys and values it may need in the cache at most.
+  int64_t most_tokens() const { return most_tokens_; }
+  /// Prompt and answer so far; the first `computed` of them are in the cache.
+  std::span<const TokenId> tokens() const { return tokens_; }
+  int64_t pending() const { return static_cast<int64_t>(tokens_.size()) - computed; }
+  bool answering() const { return !completion_.ids.empty(); }
+
+  /// Chooses the next token from `logits`, tells the listener, and returns whether that was the
+  /// last one. Errors: those of Sampler::Sample.
+  Result<bool> Advance(std::span<const float> logits);
+
+  /// Tells the listener that a part of the prompt is computed. Returns whether it wants to go on.
+  bool ReportPrompt();
+
+  /// Where Advance has not ended it: ends it now, with what it has said so far.
+  void End(FinishReason reason);
+
+  void MarkStarted(int64_t reused);
+  /// The finished answer; once.
+  Completion TakeCompletion();
+  RoutingShares* routing() { return request_.observe_routing ? &completion_.routing : nullptr; }
+
+  // The scheduler's book-keeping.
+  SequenceId sequence = -1;
+  int64_t computed = 0;
+  int64_t pages = 0;  ///< accounted to it
+  Engine::FinishHandler on_finish;
+
+ private:
+  bool Emit(TokenId token, const std::string& text, std::span<const float> logits);
+
+  RequestId id_;
+  Request request_;
+  EventHandler on_event_;
+  const Tokenizer& tokenizer_;
+  Sampler sampler_;
+  StreamDecoder decoder_;
+  StopStrings stop_strings_;
+  std::vector<TokenId> tokens_;
+  int64_t most_tokens_;
+  int64_t most_answer_;
+  Completion completion_;
+  Clock::time_point submitted_, started_, first_token_, last_token_;
+};
+
+}  // namespace moxie

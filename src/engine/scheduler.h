@@ -1,0 +1,74 @@
+#pragma once
+
+#include <chrono>
+#include <deque>
+#include <memory>
+#include <mutex>
+#include <set>
+#include <vector>
+
+#include "engine/model_parts.h"
+#include "engine/prefix_cache.h"
+#include "engine/routing_recorder.h"
+#include "engine/running_request.h"
+#include "moxie/generate.h"
+
+namespace moxie {
+
+/// Decides what each forward pass computes (continuous batching: Yu et al., Orca, OSDI '22).
+///
+/// A pass holds one token of every running answer, then as much of the running prompts as
+/// batch_tokens allows, in order of arrival. A waiting request starts when a sequence and pages
+/// for its prompt and its longest possible answer can be had, so a running one never lacks pages.
+/// Nobody overtakes: a large request at the head of the queue waits until it fits.
+class Scheduler {
+ public:
+  explicit Scheduler(Model::Parts& parts);
+  /// Frees all its sequences; requests that are not finished end without a word.
+  ~Scheduler();
+  Scheduler(const Scheduler&) = delete;
+  Scheduler& operator=(const Scheduler&) = delete;
+
+  // As documented at Engine.
+  Result<RequestId> Submit(Request request, EventHandler on_event, Engine::FinishHandler on_finish);
+  void Cancel(RequestId request);
+  bool idle() const;
+  void Step();
+
+ private:
+  using RunningList = std::vector<std::unique_ptr<RunningRequest>>;
+
+  Result<void> Check(const Request& request) const;
+  void TakeCancelled();
+  void Admit();
+  bool Start(RunningRequest& request);
+  void ComposeBatch();
+  void AddChunk(RunningRequest& request, int64_t tokens);
+  void TakeResults();
+  void FailBatch(const Error& error);
+  void KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed);
+  void Remove(const std::vector<RunningRequest*>& finished);
+  void Finish(RunningRequest& request, Result<Completion> result);
+  int64_t PagesFor(int64_t tokens) const;
+
+  Model::Parts& parts_;
+  PrefixCache prefixes_;
+  RoutingCounter routing_;
+  int64_t free_pages_;
+
+  // What one pass computes: chunk i continues batch_[i].
+  std::vector<SequenceChunk> chunks_;
+  std::vector<RunningRequest*> batch_;
+  std::vector<float> logits_;
+  bool routing_wanted_ = false;
+
+  RunningList running_;  // In order of admission.
+
+  mutable std::mutex mutex_;  // Guards what follows: Submit and Cancel come from any thread.
+  std::deque<std::unique_ptr<RunningRequest>> waiting_;
+  std::set<RequestId> cancelled_;
+  RequestId last_id_ = 0;
+  int64_t unfinished_ = 0;  // Submitted, on_finish not yet called.
+};
+
+}  // namespace moxie
