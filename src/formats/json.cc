@@ -130,12 +130,13 @@ class Builder {
   std::string refused_;
 };
 
-std::string LineAndColumn(std::string_view text, size_t position) {
-  const std::string_view before = text.substr(0, std::min(position, text.size()));
+/// Where the last of the `read` bytes is; one more than there are were read at a text's end.
+std::string LineAndColumn(std::string_view text, size_t read) {
+  const std::string_view before = text.substr(0, std::min(read == 0 ? 0 : read - 1, text.size()));
   const auto line = std::count(before.begin(), before.end(), '\n') + 1;
   const size_t newline = before.rfind('\n');
   const size_t column =
-      newline == std::string_view::npos ? before.size() : before.size() - newline - 1;
+      newline == std::string_view::npos ? before.size() + 1 : before.size() - newline;
   return "line " + std::to_string(line) + ", column " + std::to_string(column);
 }
 
