@@ -2,13 +2,11 @@
 
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-#include <sys/wait.h>
 
-#include <cstdlib>
-#include <fstream>
 #include <string>
 
 #include "formats/safetensors.h"
+#include "support/python.h"
 #include "support/temp_folder.h"
 
 namespace moxie {
@@ -141,23 +139,14 @@ with safe_open(sys.argv[1], framework="np") as f:
     assert f.get_tensor("c").shape == (1, 2, 3)
 )";
 
-/// Runs a script on a file: 0, or 77 where the script's reference is not installed.
-int RunPython(const fs::path& folder, const char* script, const fs::path& file) {
-  std::ofstream(folder / "check.py") << script;
-  const std::string command = std::string(MOXIE_SOURCE_DIR) + "/scripts/python " +
-                              (folder / "check.py").string() + " " + file.string();
-  const int status = std::system(command.c_str());
-  return WIFEXITED(status) ? WEXITSTATUS(status) : -1;
-}
-
 TEST(TensorWriterTest, TheReferenceReadsAGguf) {
   testing::TempFolder folder;
   auto writer = TensorWriter::CreateGguf(folder / "m.gguf", EveryType(), Specs());
   ASSERT_TRUE(writer) << writer.error().message;
   WriteAll(&*writer);
   ASSERT_TRUE(writer->Finish());
-  const int status = RunPython(folder.path(), kReadWithGguf, folder / "m.gguf");
-  if (status == 77) GTEST_SKIP() << "Python's gguf package is not installed";
+  const int status = testing::RunPython(kReadWithGguf, folder / "m.gguf");
+  if (status == testing::kNotInstalled) GTEST_SKIP() << "Python's gguf package is not installed";
   EXPECT_EQ(status, 0);
 }
 
@@ -179,8 +168,9 @@ TEST(TensorWriterTest, TheReferenceReadsSafetensors) {
   EXPECT_EQ(files->Find("c")->shape, (std::vector<int64_t>{1, 2, 3}));
   EXPECT_EQ(files->Find("a")->offset % 8, 0u);
 
-  const int status = RunPython(folder.path(), kReadWithSafetensors, folder / "m.safetensors");
-  if (status == 77) GTEST_SKIP() << "Python's safetensors package is not installed";
+  const int status = testing::RunPython(kReadWithSafetensors, folder / "m.safetensors");
+  if (status == testing::kNotInstalled)
+    GTEST_SKIP() << "Python's safetensors package is not installed";
   EXPECT_EQ(status, 0);
 }
 
