@@ -10,7 +10,16 @@
 namespace moxie {
 namespace {
 
-constexpr int kSpins = 2000;  // A few microseconds: a decode step starts tasks that often.
+constexpr int kSpins = 1000;  // Of 40 to 140 cycles each: a decode step starts tasks that often.
+
+// state_: a job is open from when the caller has published it until the caller finds no task left.
+// A worker enters an open job by adding 1 and leaves by subtracting it; task_ and count_ may change
+// only while the job is closed and nobody is in it.
+constexpr uint32_t kOpen = 0x8000;
+constexpr uint32_t kInside = 0x7fff;
+constexpr int kJobShift = 16;
+
+uint32_t JobOf(uint32_t state) { return state >> kJobShift; }
 
 inline void Pause() {
 #if defined(__x86_64__)
@@ -27,13 +36,25 @@ ThreadPool::ThreadPool(int threads) {
 }
 
 ThreadPool::~ThreadPool() {
-  {
-    std::lock_guard lock(mutex_);
-    stop_.store(true);
-    generation_.fetch_add(1);
-  }
-  wake_.notify_all();
+  stop_.store(true);
+  state_.fetch_add(1u << kJobShift);
+  state_.notify_all();
   for (std::thread& worker : workers_) worker.join();
+}
+
+/// Spins, then sleeps, until `done(state)`; returns that state.
+template <class Done>
+uint32_t ThreadPool::WaitUntil(Done done) {
+  uint32_t state = state_.load(std::memory_order_acquire);
+  for (int spin = 0; spin < kSpins && !done(state); ++spin) {
+    Pause();
+    state = state_.load(std::memory_order_acquire);
+  }
+  while (!done(state)) {
+    state_.wait(state, std::memory_order_acquire);
+    state = state_.load(std::memory_order_acquire);
+  }
+  return state;
 }
 
 void ThreadPool::RunTasks(int worker) {
@@ -45,21 +66,19 @@ void ThreadPool::RunTasks(int worker) {
 }
 
 void ThreadPool::Work(int worker) {
-  uint64_t seen = 0;
+  uint32_t seen = 0;
   for (;;) {
-    for (int spin = 0; spin < kSpins && generation_.load(std::memory_order_acquire) == seen; ++spin)
-      Pause();
-    if (generation_.load(std::memory_order_acquire) == seen) {
-      std::unique_lock lock(mutex_);
-      wake_.wait(lock, [&] { return generation_.load(std::memory_order_acquire) != seen; });
-    }
-    seen = generation_.load(std::memory_order_acquire);
+    uint32_t state = WaitUntil([&](uint32_t s) { return JobOf(s) != seen; });
     if (stop_.load()) return;
-    RunTasks(worker);
-    if (busy_.fetch_sub(1, std::memory_order_acq_rel) == 1) {
-      std::lock_guard lock(mutex_);
-      done_.notify_one();
+    seen = JobOf(state);
+    bool inside = false;
+    while (!inside && (state & kOpen) != 0 && JobOf(state) == seen) {
+      inside = state_.compare_exchange_weak(state, state + 1, std::memory_order_acq_rel);
     }
+    if (!inside) continue;
+    RunTasks(worker);
+    const uint32_t before = state_.fetch_sub(1, std::memory_order_acq_rel);
+    if ((before & kOpen) == 0 && (before & kInside) == 1) state_.notify_all();
   }
 }
 
@@ -68,22 +87,16 @@ void ThreadPool::ParallelFor(int64_t count, FunctionRef<void(int64_t index, int 
     for (int64_t i = 0; i < count; ++i) task(i, 0);
     return;
   }
-  {
-    std::lock_guard lock(mutex_);
-    count_ = count;
-    task_ = &task;
-    next_.store(0, std::memory_order_relaxed);
-    busy_.store(static_cast<int>(workers_.size()), std::memory_order_relaxed);
-    generation_.fetch_add(1, std::memory_order_release);
-  }
-  wake_.notify_all();
+  count_ = count;
+  task_ = &task;
+  next_.store(0, std::memory_order_relaxed);
+  // Closed and empty: nobody else writes the state.
+  const uint32_t job = JobOf(state_.load(std::memory_order_relaxed)) + 1;
+  state_.store(job << kJobShift | kOpen, std::memory_order_release);
+  state_.notify_all();
   RunTasks(0);
-  for (int spin = 0; spin < kSpins; ++spin) {
-    if (busy_.load(std::memory_order_acquire) == 0) return;
-    Pause();
-  }
-  std::unique_lock lock(mutex_);
-  done_.wait(lock, [&] { return busy_.load(std::memory_order_acquire) == 0; });
+  state_.fetch_and(~kOpen, std::memory_order_acq_rel);
+  WaitUntil([](uint32_t s) { return (s & kInside) == 0; });
 }
 
 int UsableCpus() {

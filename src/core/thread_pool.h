@@ -1,9 +1,7 @@
 #pragma once
 
 #include <atomic>
-#include <condition_variable>
 #include <cstdint>
-#include <mutex>
 #include <thread>
 #include <vector>
 
@@ -11,9 +9,10 @@
 
 namespace moxie {
 
-/// Workers that take numbered tasks from one counter. Tasks are taken, never assigned, so a
-/// worker that the machine slows down holds nobody back for longer than one task.
-/// Waiting threads spin for a few microseconds, then sleep.
+/// Workers that take numbered tasks from one counter. Tasks are taken, never assigned, and a job
+/// waits only for workers that have entered it: one that the machine keeps from running holds
+/// nobody back, one that it interrupts holds a job back by one task. Waiting threads spin for some
+/// tens of microseconds, then sleep.
 ///
 /// One caller at a time: ParallelFor must not be called concurrently or from inside a task.
 class ThreadPool {
@@ -33,13 +32,13 @@ class ThreadPool {
  private:
   void Work(int worker);
   void RunTasks(int worker);
+  template <class Done>
+  uint32_t WaitUntil(Done done);
 
   std::vector<std::thread> workers_;
-  std::mutex mutex_;
-  std::condition_variable wake_;
-  std::condition_variable done_;
-  std::atomic<uint64_t> generation_{0};  // Each job adds 1.
-  std::atomic<int> busy_{0};             // Workers that have not finished the present job.
+  // The present job: its number in the high 16 bits (a worker that sleeps through 65,536 jobs only
+  // misses one), whether workers may still enter it, and how many are in it. See thread_pool.cc.
+  std::atomic<uint32_t> state_{0};
   std::atomic<int64_t> next_{0};
   std::atomic<bool> stop_{false};
   int64_t count_ = 0;
