@@ -40,13 +40,13 @@ class [[nodiscard]] Result {
  public:
   using value_type = T;
 
-  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}           // NOLINT
-  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}       // NOLINT
+  Result(T value) : state_(std::in_place_index<0>, std::move(value)) {}      // NOLINT
+  Result(Error error) : state_(std::in_place_index<1>, std::move(error)) {}  // NOLINT
   template <class U>
-    requires(std::is_convertible_v<U &&, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Error> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Result>)
-  Result(U&& value) : state_(std::in_place_index<0>, std::forward<U>(value)) {}   // NOLINT
+  requires(std::is_convertible_v<U&&, T> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Error> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Result>) Result(U&& value)
+      : state_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT
 
   bool has_value() const { return state_.index() == 0; }
   explicit operator bool() const { return has_value(); }
@@ -111,10 +111,10 @@ class [[nodiscard]] Result<void> {
 #define MOXIE_CONCAT(a, b) MOXIE_CONCAT_INNER(a, b)
 
 /// Returns from the enclosing function with the Error of a Result<void> expression, if it is one.
-#define MOXIE_TRY(expression)                                              \
-  do {                                                                     \
-    if (auto moxie_result = (expression); !moxie_result.has_value())       \
-      return std::move(moxie_result).error();                              \
+#define MOXIE_TRY(expression)                                        \
+  do {                                                               \
+    if (auto moxie_result = (expression); !moxie_result.has_value()) \
+      return std::move(moxie_result).error();                        \
   } while (false)
 
 /// `MOXIE_TRY_ASSIGN(auto x, F());` declares x as F's value, or returns F's Error.

@@ -16,8 +16,8 @@ struct TemplateLimits {
 };
 
 /// A compiled chat template: the Jinja that model files contain, as transformers runs it
-/// (trim_blocks and lstrip_blocks on, loop controls, `tojson` without ASCII escapes, raise_exception,
-/// strftime_now, generation blocks), without attribute, file or network access.
+/// (trim_blocks and lstrip_blocks on, loop controls, `tojson` without ASCII escapes,
+/// raise_exception, strftime_now, generation blocks), without attribute, file or network access.
 /// Immutable; safe to render concurrently.
 class ChatTemplate {
  public:
@@ -32,7 +32,8 @@ class ChatTemplate {
   ///
   /// Errors: kInvalidInput with raise_exception's message, a type error and its line, or the limit
   /// that was reached.
-  Result<std::string> Render(std::string_view variables_json, const TemplateLimits& limits = {}) const;
+  Result<std::string> Render(std::string_view variables_json,
+                             const TemplateLimits& limits = {}) const;
 
  private:
   struct Program;
