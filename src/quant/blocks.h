@@ -31,7 +31,11 @@ struct StoredHalf {
     low = static_cast<uint8_t>(bits & 0xff);
     high = static_cast<uint8_t>(bits >> 8);
   }
-  void set(float f) { set_bits(FloatToHalf(f)); }
+  static StoredHalf Of(float f) {
+    StoredHalf half;
+    half.set_bits(FloatToHalf(f));
+    return half;
+  }
 };
 
 // ---- 32 elements a block ------------------------------------------------------------------------
