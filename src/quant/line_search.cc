@@ -3,9 +3,8 @@
 namespace moxie {
 namespace {
 
-float NearestCode(float ratio, float highest) {
-  ratio = ratio < 0 ? 0 : ratio;
-  return RoundSmall(ratio > highest ? highest : ratio);
+Lanes NearestCodes(Lanes ratios, float highest) {
+  return RoundSmall(ClampLanes(ratios, 0, highest));
 }
 
 struct Improved {
@@ -41,27 +40,27 @@ Improved Improve(const LineFit& fit, Line line, bool base_below_zero) {
 }  // namespace
 
 LineFit MeasureLine(const Group& group, int highest, Line line) {
-  const float inverse = SafeInverse(line.scale);
+  const Lanes inverse = Splat(SafeInverse(line.scale));
   const auto end = static_cast<float>(highest);
-  float sums[6][kLanes] = {};
+  Lanes ee{};
+  Lanes we{};
+  Lanes ce{};
+  Lanes wc{};
+  Lanes cc{};
+  Lanes one{};
   for (int i = 0; i < group.size; i += kLanes) {
-    for (int k = 0; k < kLanes; ++k) {
-      const float x = group.x[i + k] - line.base;
-      const float w = group.weight[i + k];
-      const float c = NearestCode(x * inverse, end);
-      const float e = x - line.scale * c;
-      sums[0][k] += w * e * e;
-      sums[1][k] += w * e;
-      sums[2][k] += w * c * e;
-      sums[3][k] += w * c;
-      sums[4][k] += w * c * c;
-      sums[5][k] += w;
-    }
+    const Lanes x = LoadLanes(group.x + i) - Splat(line.base);
+    const Lanes w = LoadLanes(group.weight + i);
+    const Lanes c = NearestCodes(x * inverse, end);
+    const Lanes e = x - Splat(line.scale) * c;
+    ee += w * e * e;
+    we += w * e;
+    ce += w * c * e;
+    wc += w * c;
+    cc += w * c * c;
+    one += w;
   }
-  for (auto& sum : sums) {
-    for (int k = 1; k < kLanes; ++k) sum[0] += sum[k];
-  }
-  return {sums[0][0], sums[1][0], sums[2][0], sums[3][0], sums[4][0], sums[5][0]};
+  return {SumOf(ee), SumOf(we), SumOf(ce), SumOf(wc), SumOf(cc), SumOf(one)};
 }
 
 Line FitLine(const Group& group, int highest, bool base_below_zero) {
@@ -85,11 +84,13 @@ Line FitLine(const Group& group, int highest, bool base_below_zero) {
     best = improved.line;
     return true;
   };
-  // The codes span the elements and up to one step more, or leave up to two steps of them out, at
-  // the upper end, at both, or at the lower.
-  for (int k = -4; k <= 8; ++k) {
-    const float left_out = 0.25f * static_cast<float>(k);
-    const float scale = (upper - lower) / (static_cast<float>(highest) + left_out);
+  // The codes reach up to three steps beyond the elements, or leave as many of them out, at the
+  // upper end, at both, or at the lower.
+  for (int k = -6; k <= 6; ++k) {
+    const float left_out = 0.5f * static_cast<float>(k);
+    const float steps = static_cast<float>(highest) + left_out;
+    if (steps < 1) continue;
+    const float scale = (upper - lower) / steps;
     for (float share : {0.0f, 0.5f, 1.0f}) consider({scale, lower + share * left_out * scale});
   }
   for (int i = 0; i < 8 && consider(best); ++i) {
@@ -116,10 +117,11 @@ Line FitHalfLine(const Group& group, int highest) {
 }
 
 void AssignCodes(const Group& group, int highest, Line line, uint8_t* codes) {
-  const float inverse = SafeInverse(line.scale);
-  for (int i = 0; i < group.size; ++i) {
-    const float ratio = (group.x[i] - line.base) * inverse;
-    codes[i] = static_cast<uint8_t>(NearestCode(ratio, static_cast<float>(highest)));
+  const Lanes inverse = Splat(SafeInverse(line.scale));
+  for (int i = 0; i < group.size; i += kLanes) {
+    const Lanes above = LoadLanes(group.x + i) - Splat(line.base);
+    const Lanes values = NearestCodes(above * inverse, static_cast<float>(highest));
+    for (int k = 0; k < kLanes; ++k) codes[i + k] = static_cast<uint8_t>(values[k]);
   }
 }
 

@@ -75,7 +75,7 @@ void EncodeQ8(const float* x, int64_t elements, std::byte* out) {
     block.d = StoredHalf::Of(d);
     for (int j = 0; j < 32; ++j) {
       const float ratio = std::isnan(x[i + j]) ? 0 : x[i + j] * inverse;
-      block.q[j] = static_cast<int8_t>(IntegerCodes<-127, 127>::Nearest(ratio));
+      block.q[j] = static_cast<int8_t>(RoundSmall(std::clamp(ratio, -127.0f, 127.0f)));
     }
     std::memcpy(out, &block, sizeof(block));
     out += sizeof(block);

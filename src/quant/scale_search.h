@@ -8,6 +8,7 @@
 
 #include "core/half.h"
 #include "quant/codebooks.h"
+#include "quant/lanes.h"
 
 namespace moxie {
 
@@ -20,7 +21,6 @@ namespace moxie {
 // Elements lie within +-kLargestElement and weights within [0, 1], so float32 sums cannot overflow.
 
 inline constexpr float kLargestElement = 0x1p30f;  ///< Beyond what any half-scaled type can hold.
-inline constexpr int kLanes = 8;                   ///< Partial sums, so that the loops vectorise.
 
 /// `size` elements, a multiple of kLanes, and how much the squared error of each counts.
 struct Group {
@@ -28,9 +28,6 @@ struct Group {
   const float* weight;
   int size;
 };
-
-/// The nearest integer (ties to even) of a number below 2^22 in magnitude; vectorises everywhere.
-inline float RoundSmall(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
 
 /// The half-precision number nearest to `f`, never infinite.
 inline float RoundToHalf(float f) {
@@ -61,11 +58,8 @@ struct IntegerCodes {
   static constexpr float kHighest = highest;
   static constexpr float kSpacing = 1;  ///< of the outer codes
 
-  /// The value nearest to `ratio`.
-  static float Nearest(float ratio) {
-    ratio = ratio < kLowest ? kLowest : ratio;
-    return RoundSmall(ratio > kHighest ? kHighest : ratio);
-  }
+  /// The values nearest to `ratios`.
+  static Lanes Nearest(Lanes ratios) { return RoundSmall(ClampLanes(ratios, kLowest, kHighest)); }
   /// The code of a value that Nearest returned, counted from 0.
   static uint8_t CodeOf(float value) { return static_cast<uint8_t>(value - kLowest); }
 };
@@ -76,7 +70,10 @@ struct Iq4Codes {
   static constexpr float kHighest = 113;
   static constexpr float kSpacing = 20;
 
-  static float Nearest(float ratio) { return kIq4Values[CodeOf(ratio)]; }
+  static Lanes Nearest(Lanes ratios) {
+    for (int k = 0; k < kLanes; ++k) ratios[k] = kIq4Values[CodeOf(ratios[k])];
+    return ratios;
+  }
   static uint8_t CodeOf(float ratio) {
     // Midpoints of the table are multiples of a half, so floor(2 * ratio) decides.
     const float clamped = std::clamp(ratio, kLowest, kHighest);
@@ -109,28 +106,20 @@ struct ScaleFit {
 
 template <class Codes>
 ScaleFit MeasureScale(const Group& group, float scale) {
-  const float inverse = SafeInverse(scale);
-  float ee[kLanes] = {};
-  float ve[kLanes] = {};
-  float vv[kLanes] = {};
+  const Lanes inverse = Splat(SafeInverse(scale));
+  Lanes ee{};
+  Lanes ve{};
+  Lanes vv{};
   for (int i = 0; i < group.size; i += kLanes) {
-    for (int k = 0; k < kLanes; ++k) {
-      const float x = group.x[i + k];
-      const float w = group.weight[i + k];
-      const float v = Codes::Nearest(x * inverse);
-      const float e = x - scale * v;
-      ee[k] += w * e * e;
-      ve[k] += w * v * e;
-      vv[k] += w * v * v;
-    }
+    const Lanes x = LoadLanes(group.x + i);
+    const Lanes w = LoadLanes(group.weight + i);
+    const Lanes v = Codes::Nearest(x * inverse);
+    const Lanes e = x - Splat(scale) * v;
+    ee += w * e * e;
+    ve += w * v * e;
+    vv += w * v * v;
   }
-  ScaleFit fit;
-  for (int k = 0; k < kLanes; ++k) {
-    fit.ee += ee[k];
-    fit.ve += ve[k];
-    fit.vv += vv[k];
-  }
-  return fit;
+  return {SumOf(ee), SumOf(ve), SumOf(vv)};
 }
 
 /// The element of greatest magnitude among those that count, 0 if none does.
@@ -156,12 +145,12 @@ float FitScale(const Group& group) {
     best = scale + fit.step();
     return true;
   };
-  // The extreme becomes the end of the range, or lies up to two steps out of it, or one within.
+  // The extreme falls on the end of the range, up to eight steps within it or four out of it.
   const auto consider_end = [&](float end) {
     const float outwards = end < 0 ? -Codes::kSpacing : Codes::kSpacing;
-    for (int k = -8; k <= 16; ++k) {
-      const float target = end + 0.125f * static_cast<float>(k) * outwards;
-      if (target != 0) consider(extreme / target);
+    for (int k = -16; k <= 8; ++k) {
+      const float target = end + 0.5f * static_cast<float>(k) * outwards;
+      if (target * end > 0) consider(extreme / target);
     }
     for (float clip : {0.75f, 0.5f, 0.25f}) consider(clip * extreme / end);
   };
@@ -192,9 +181,10 @@ float FitHalfScale(const Group& group) {
 /// Writes the code of each element under `scale`, counted from 0 for the lowest.
 template <class Codes>
 void AssignCodes(const Group& group, float scale, uint8_t* codes) {
-  const float inverse = SafeInverse(scale);
-  for (int i = 0; i < group.size; ++i) {
-    codes[i] = Codes::CodeOf(Codes::Nearest(group.x[i] * inverse));
+  const Lanes inverse = Splat(SafeInverse(scale));
+  for (int i = 0; i < group.size; i += kLanes) {
+    const Lanes values = Codes::Nearest(LoadLanes(group.x + i) * inverse);
+    for (int k = 0; k < kLanes; ++k) codes[i + k] = Codes::CodeOf(values[k]);
   }
 }
 

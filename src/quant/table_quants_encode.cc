@@ -9,7 +9,11 @@ namespace {
 
 // The codes of kMxfp4Values; of the two zeros the first.
 struct Mxfp4Codes {
-  static float Nearest(float ratio) {
+  static Lanes Nearest(Lanes ratios) {
+    for (int k = 0; k < kLanes; ++k) ratios[k] = NearestTo(ratios[k]);
+    return ratios;
+  }
+  static float NearestTo(float ratio) {
     float best = 0;
     for (int8_t value : kMxfp4Values) {
       if (std::abs(ratio - value) < std::abs(ratio - best)) best = value;
@@ -68,14 +72,15 @@ void Encode(const Group& group, BlockMXFP4& block) {
   float best = 1;
   float best_error = std::numeric_limits<float>::infinity();
   for (int step : {0, -1, 1}) {
-    if (binade + step < -128) continue;
+    // Below, E8M0 ends; above, a code of the greatest finite floats would decode to infinity.
+    if (binade + step < -128 || binade + step > 124) continue;
     const float scale = std::ldexp(1.0f, step);
     const float error = MeasureScale<Mxfp4Codes>(unit, scale).ee;
     if (error >= best_error) continue;
     best_error = error;
     best = scale;
   }
-  block.e = static_cast<uint8_t>(std::clamp(binade + std::ilogb(best) + 128, 0, 254));
+  block.e = static_cast<uint8_t>(binade + std::ilogb(best) + 128);
   uint8_t codes[32];
   AssignCodes<Mxfp4Codes>(unit, best, codes);
   PackNibbles(codes, block.q);
