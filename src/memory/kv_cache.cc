@@ -7,7 +7,7 @@
 #include <string>
 #include <utility>
 
-#include "core/half.h"
+#include "quant/quantize.h"
 
 namespace moxie {
 namespace {
@@ -22,20 +22,18 @@ bool Multiply(int64_t a, int64_t b, int64_t& product) {
   return !__builtin_mul_overflow(a, b, &product);
 }
 
+/// Encodes `dim` elements; the last block of a block type is filled up with zeros to `width`.
 void EncodeRow(DType type, const float* x, int64_t dim, int64_t width, std::byte* out) {
-  switch (type) {
-    case DType::kF32:
-      std::memcpy(out, x, static_cast<size_t>(dim) * sizeof(float));
-      return;
-    case DType::kF16:
-      for (int64_t i = 0; i < dim; ++i) {
-        const uint16_t half = FloatToHalf(x[i]);
-        std::memcpy(out + 2 * i, &half, 2);
-      }
-      return;
-    default:
-      MOXIE_CHECK(false && width == dim);
-  }
+  constexpr int64_t kMaxBlock = 32;
+  const DTypeTraits& traits = TraitsOf(type);
+  const int64_t whole = dim / traits.block_elements * traits.block_elements;
+  Quantize(type, x, whole, nullptr, out);
+  if (whole == width) return;
+  MOXIE_CHECK(traits.block_elements <= kMaxBlock);
+  float tail[kMaxBlock] = {};
+  std::copy(x + whole, x + dim, tail);
+  Quantize(type, tail, traits.block_elements, nullptr,
+           out + whole / traits.block_elements * traits.block_bytes);
 }
 
 }  // namespace
@@ -53,10 +51,10 @@ int64_t KvCache::PaddedWidth(DType type, int64_t elements) {
 }
 
 Result<KvCache::Plan> KvCache::MakePlan(const ModelConfig& config, const Options& options) {
-  if (options.type != DType::kF32 && options.type != DType::kF16)
+  if (options.type != DType::kF32 && options.type != DType::kF16 && options.type != DType::kQ8_0)
     return Error{ErrorCode::kInvalidInput, "key-value cache: type is " +
                                                std::string(NameOf(options.type)) +
-                                               ", but must be f32 or f16"};
+                                               ", but must be f32, f16 or q8_0"};
   if (options.page_tokens < 1 || options.page_tokens > kMaxPageTokens ||
       options.max_chunk_tokens < 1 || options.max_sequences < 1 || options.capacity_tokens < 1 ||
       options.capacity_tokens > kUnlimited / 2 || options.max_chunk_tokens > kUnlimited / 4)

@@ -173,6 +173,32 @@ TEST(KvCache, HalfRowsAreRoundedAndLatentRowsShared) {
   for (size_t i = 0; i < 8; ++i) EXPECT_EQ(decoded[i], HalfToFloat(FloatToHalf(row[i])));
 }
 
+// 37 elements are one whole block of 32 and one filled up with zeros.
+TEST(KvCache, ByteRowsArePaddedToWholeBlocks) {
+  ModelConfig config = SmallModel({0});
+  config.attention.head_dim = 37;
+  auto cache = *KvCache::Create(config, {.type = DType::kQ8_0, .page_tokens = 4});
+  EXPECT_EQ(cache->key_width(), 64);
+  const SequenceId sequence = *cache->CreateSequence();
+  ASSERT_TRUE(cache->Reserve(sequence, 3));
+  std::mt19937 random(2);
+  std::uniform_real_distribution<float> uniform(-2, 2);
+  std::vector<float> keys(2 * 37), values(2 * 37);
+  for (float& x : keys) x = uniform(random);
+  for (float& x : values) x = uniform(random);
+  cache->Store(sequence, 0, 2, keys.data(), values.data());
+  for (size_t head = 0; head < 2; ++head) {
+    const auto rows = cache->Rows(sequence, 0, 0, static_cast<int64_t>(head));
+    float key[64], value[64];
+    Dequantize(DType::kQ8_0, rows.keys + 2 * rows.key_stride, 64, key);
+    Dequantize(DType::kQ8_0, rows.values + 2 * rows.value_stride, 64, value);
+    for (size_t i = 0; i < 64; ++i) {  // Half a step of 2 / 127, and the half-precision scale.
+      EXPECT_NEAR(key[i], i < 37 ? keys[head * 37 + i] : 0, 0.009f) << i;
+      EXPECT_NEAR(value[i], i < 37 ? values[head * 37 + i] : 0, 0.009f) << i;
+    }
+  }
+}
+
 TEST(KvCache, ImpossibleOptionsAreErrors) {
   const ModelConfig config = SmallModel({0});
   const auto fails = [&](KvCache::Options options) { return !KvCache::Create(config, options); };
