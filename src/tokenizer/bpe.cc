@@ -169,22 +169,24 @@ void BpeModel::Split(std::string_view word, Workspace* workspace) const {
 
 void BpeModel::SplitUnknown(std::string_view character, size_t start, Workspace* workspace,
                             bool* after_unknown) const {
-  using ByteFallback = Options::ByteFallback;
-  if (options_.byte_fallback == ByteFallback::kAfterMerging) {
+  if (options_.unknown_last) {
     AddSymbol(kUnknownSymbol, start, workspace);
     return;
   }
-  const auto byte_id = [&](char c) { return byte_ids_[static_cast<unsigned char>(c)]; };
-  if (options_.byte_fallback == ByteFallback::kBeforeMerging &&
-      std::all_of(character.begin(), character.end(), [&](char c) { return byte_id(c) >= 0; })) {
+  if (options_.byte_fallback && HasBytes(character)) {
     for (size_t i = 0; i < character.size(); ++i) {
-      AddSymbol(byte_id(character[i]), start + i, workspace);
+      AddSymbol(byte_ids_[static_cast<unsigned char>(character[i])], start + i, workspace);
     }
     return;
   }
   if (!options_.unknown || (*after_unknown && options_.fuse_unknown)) return;
   AddSymbol(*options_.unknown, start, workspace);
   *after_unknown = true;
+}
+
+bool BpeModel::HasBytes(std::string_view text) const {
+  return std::all_of(text.begin(), text.end(),
+                     [&](char c) { return byte_ids_[static_cast<unsigned char>(c)] >= 0; });
 }
 
 void BpeModel::Propose(int32_t left, int32_t right, Workspace* workspace) const {
@@ -235,7 +237,6 @@ void BpeModel::MergeAll(Workspace* workspace) const {
 }
 
 void BpeModel::Emit(std::string_view word, Workspace* workspace, std::vector<TokenId>* ids) const {
-  using ByteFallback = Options::ByteFallback;
   const auto& symbols = workspace->symbols;
   bool after_unknown = false;
   for (int32_t i = 0; i >= 0; i = symbols[static_cast<size_t>(i)].next) {
@@ -247,11 +248,7 @@ void BpeModel::Emit(std::string_view word, Workspace* workspace, std::vector<Tok
       const size_t end =
           symbol.next < 0 ? word.size() : symbols[static_cast<size_t>(symbol.next)].start;
       const std::string_view text = word.substr(symbol.start, end - symbol.start);
-      const bool as_bytes = options_.byte_fallback == ByteFallback::kAfterMerging &&
-                            std::all_of(text.begin(), text.end(), [&](char c) {
-                              return byte_ids_[static_cast<unsigned char>(c)] >= 0;
-                            });
-      if (as_bytes) {
+      if (options_.byte_fallback && HasBytes(text)) {
         for (const char c : text) ids->push_back(byte_ids_[static_cast<unsigned char>(c)]);
       } else if (options_.unknown && !(after_unknown && options_.fuse_unknown)) {
         ids->push_back(*options_.unknown);

@@ -31,10 +31,11 @@ class BpeModel : public TokenModel {
   struct Options {
     std::optional<TokenId> unknown;
     bool fuse_unknown = false;
-    /// Unknown characters become their bytes' pieces (<0x0A>): before merging as in tokenizer.json,
-    /// or after it as in SentencePiece.
-    enum class ByteFallback : uint8_t { kNone, kBeforeMerging, kAfterMerging };
-    ByteFallback byte_fallback = ByteFallback::kNone;
+    /// Unknown characters become their bytes' pieces (<0x0A>) where all of them exist.
+    bool byte_fallback = false;
+    /// Unknown characters are dealt with after merging, as in SentencePiece, not before it, as in
+    /// tokenizer.json.
+    bool unknown_last = false;
     /// A word that is a piece becomes that piece, whatever the merges say.
     bool ignore_merges = false;
     /// Pieces that are cut out of the text first and never merged (SentencePiece's user-defined).
@@ -81,6 +82,7 @@ class BpeModel : public TokenModel {
   void Propose(int32_t left, int32_t right, Workspace* workspace) const;
   void MergeAll(Workspace* workspace) const;
   void Emit(std::string_view word, Workspace* workspace, std::vector<TokenId>* ids) const;
+  bool HasBytes(std::string_view text) const;
   void EmitParts(TokenId id, Workspace* workspace, std::vector<TokenId>* ids) const;
   void EncodePart(std::string_view word, Workspace* workspace, std::vector<TokenId>* ids) const;
 
@@ -91,7 +93,6 @@ class BpeModel : public TokenModel {
   std::array<TokenId, 128> ascii_ids_;
   std::unordered_map<std::string, TokenId> character_ids_;
   std::array<TokenId, 256> byte_ids_;
-  bool has_all_bytes_ = false;
 };
 
 /// The ids of the pieces <0x00> to <0xFF>, -1 where one is missing.

@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <charconv>
+#include <cmath>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 
 #include "formats/json.h"
@@ -71,8 +74,7 @@ Result<ParsedModel> ParseBpe(const json& model) {
   BpeModel::Options options;
   MOXIE_TRY_ASSIGN(options.fuse_unknown, BoolOr(model, "fuse_unk", false));
   MOXIE_TRY_ASSIGN(options.ignore_merges, BoolOr(model, "ignore_merges", false));
-  MOXIE_TRY_ASSIGN(const bool byte_fallback, BoolOr(model, "byte_fallback", false));
-  if (byte_fallback) options.byte_fallback = BpeModel::Options::ByteFallback::kBeforeMerging;
+  MOXIE_TRY_ASSIGN(options.byte_fallback, BoolOr(model, "byte_fallback", false));
   MOXIE_TRY_ASSIGN(const std::string unknown, TextOr(model, "unk_token", ""));
   if (!unknown.empty()) {
     options.unknown = vocabulary.Find(unknown);
@@ -80,6 +82,37 @@ Result<ParsedModel> ParseBpe(const json& model) {
   }
   auto shared = std::make_shared<const Vocabulary>(std::move(vocabulary));
   return ParsedModel{shared, std::make_unique<BpeModel>(shared, merges, std::move(options))};
+}
+
+/// The reference's JSON reader (serde_json) does not round scores correctly: it divides their
+/// digits by a power of ten. Segmentations of equal score are common and fall by the last bit.
+double AsReferenceReads(double score) {
+  char text[40];
+  const auto end =
+      std::to_chars(text, text + sizeof text, std::abs(score), std::chars_format::scientific).ptr;
+  uint64_t digits = 0;
+  int exponent = 0;
+  bool fraction = false;
+  for (const char* c = text; c != end; ++c) {
+    if (*c == 'e') {
+      const bool negative = c[1] == '-';
+      int written = 0;
+      std::from_chars(c + 2, end, written);
+      exponent += negative ? -written : written;
+      break;
+    }
+    if (*c == '.') {
+      fraction = true;
+    } else if (*c >= '0' && *c <= '9') {
+      digits = digits * 10 + static_cast<uint64_t>(*c - '0');
+      if (fraction) --exponent;
+    }
+  }
+  if (exponent < -300 || exponent > 22 || !std::isfinite(score)) return score;
+  const double power = std::strtod(("1e" + std::to_string(std::abs(exponent))).c_str(), nullptr);
+  const double magnitude =
+      exponent < 0 ? static_cast<double>(digits) / power : static_cast<double>(digits) * power;
+  return std::copysign(magnitude, score);
 }
 
 Result<ParsedModel> ParseUnigram(const json& model) {
@@ -91,7 +124,7 @@ Result<ParsedModel> ParseUnigram(const json& model) {
       return WrongType("model.vocab", "pairs of a piece and its score");
     }
     pieces.emplace_back(entry[0].get<std::string>(), static_cast<int64_t>(pieces.size()));
-    scores.push_back(entry[1].get<double>());
+    scores.push_back(AsReferenceReads(entry[1].get<double>()));
   }
   MOXIE_TRY_ASSIGN(Vocabulary vocabulary, Vocabulary::Create(std::move(pieces)));
   UnigramModel::Options options;

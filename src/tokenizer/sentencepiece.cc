@@ -212,8 +212,8 @@ std::unique_ptr<TokenModel> MakeModel(const SentencePieceModel& model,
   BpeModel::Options options;
   options.unknown = unknown;
   options.fuse_unknown = true;
-  options.byte_fallback = BpeModel::Options::ByteFallback::kAfterMerging;
-  if (!model.byte_fallback) options.byte_fallback = BpeModel::Options::ByteFallback::kNone;
+  options.byte_fallback = model.byte_fallback;
+  options.unknown_last = true;
   options.frozen = UserDefinedTrie(model);
   options.unused = PiecesOf(model, {Type::kUnused});
   BpeModel::ExtraCharacters extra;

@@ -35,10 +35,96 @@ bool IsContinuation(std::string_view text, size_t at) {
   return at < text.size() && (static_cast<unsigned char>(text[at]) & 0xC0) == 0x80;
 }
 
-uint32_t CombiningClass(char32_t c) {
-  return c < 0x300 ? 0
-                   : static_cast<uint32_t>(
-                         utf8proc_get_property(static_cast<utf8proc_int32_t>(c))->combining_class);
+struct CodePointRange {
+  char32_t first;
+  char32_t last;
+};
+
+// What normalisation concerns and Unicode 9.0 did not have: Hugging Face's `tokenizers` normalises
+// by that version, so to it these are ordinary characters.
+constexpr CodePointRange kSinceUnicode9[] = {
+    {0x7FD, 0x7FD},     {0x897, 0x89F},     {0x8CA, 0x8D3},     {0x9FE, 0x9FE},
+    {0xC3C, 0xC3C},     {0xD3B, 0xD3C},     {0xEBA, 0xEBA},     {0xECE, 0xECE},
+    {0x1715, 0x1715},   {0x1ABF, 0x1ACE},   {0x1DF6, 0x1DFA},   {0x32FF, 0x32FF},
+    {0xA7F2, 0xA7F4},   {0xA82C, 0xA82C},   {0xAB69, 0xAB69},   {0x10781, 0x107BA},
+    {0x10D24, 0x10D27}, {0x10D69, 0x10D6D}, {0x10EAB, 0x10EAC}, {0x10EFC, 0x10EFF},
+    {0x10F46, 0x10F50}, {0x10F82, 0x10F85}, {0x11070, 0x11070}, {0x1133B, 0x1133B},
+    {0x11380, 0x113E2}, {0x1145E, 0x1145E}, {0x11839, 0x1183A}, {0x11930, 0x11930},
+    {0x11935, 0x11935}, {0x11938, 0x11938}, {0x1193D, 0x1193E}, {0x11943, 0x11943},
+    {0x119E0, 0x119E0}, {0x11A34, 0x11A34}, {0x11A47, 0x11A47}, {0x11A99, 0x11A99},
+    {0x11D42, 0x11D42}, {0x11D44, 0x11D45}, {0x11D97, 0x11D97}, {0x11F41, 0x11F42},
+    {0x16100, 0x1612F}, {0x16D63, 0x16D6A}, {0x16FF0, 0x16FF1}, {0x1E030, 0x1E08F},
+    {0x1E130, 0x1E136}, {0x1E2AE, 0x1E2AE}, {0x1E2EC, 0x1E2EF}, {0x1E4EC, 0x1E4EF},
+    {0x1E5EE, 0x1E5EF}, {0x1F16C, 0x1F16C}, {0x1FBF0, 0x1FBF9}};
+
+bool IsSinceUnicode9(utf8proc_int32_t c) {
+  const auto code_point = static_cast<char32_t>(c);
+  if (code_point < kSinceUnicode9[0].first) return false;
+  const auto* range =
+      std::lower_bound(std::begin(kSinceUnicode9), std::end(kSinceUnicode9), code_point,
+                       [](const CodePointRange& r, char32_t value) { return r.last < value; });
+  return range != std::end(kSinceUnicode9) && range->first <= code_point;
+}
+
+int CombiningClass(utf8proc_int32_t c) {
+  if (c < 0x300 || IsSinceUnicode9(c)) return 0;
+  return utf8proc_get_property(c)->combining_class;
+}
+
+std::vector<utf8proc_int32_t> Decompose(std::string_view text, bool compatible) {
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE |
+                                                      (compatible ? UTF8PROC_COMPAT : 0));
+  std::vector<utf8proc_int32_t> characters;
+  characters.reserve(text.size());
+  for (size_t at = 0; at < text.size();) {
+    const DecodedCharacter decoded = DecodeUtf8(text, at);
+    at += decoded.length;
+    const auto c = static_cast<utf8proc_int32_t>(decoded.code_point);
+    utf8proc_int32_t parts[32];
+    int boundary = 0;
+    const auto count = IsSinceUnicode9(c) ? 0
+                                          : utf8proc_decompose_char(c, parts, std::size(parts),
+                                                                    options, &boundary);
+    if (count < 1 || count > static_cast<utf8proc_ssize_t>(std::size(parts))) {
+      characters.push_back(c);
+    } else {
+      characters.insert(characters.end(), parts, parts + count);
+    }
+  }
+  return characters;
+}
+
+// Canonical order: each run of marks sorted by combining class. utf8proc's own loop is quadratic in
+// a run's length.
+void Reorder(std::vector<utf8proc_int32_t>* characters) {
+  for (auto run = characters->begin(); run != characters->end();) {
+    if (CombiningClass(*run) == 0) {
+      ++run;
+      continue;
+    }
+    const auto end = std::find_if(run, characters->end(),
+                                  [](utf8proc_int32_t c) { return CombiningClass(c) == 0; });
+    std::stable_sort(run, end, [](utf8proc_int32_t a, utf8proc_int32_t b) {
+      return CombiningClass(a) < CombiningClass(b);
+    });
+    run = end;
+  }
+}
+
+void Compose(std::vector<utf8proc_int32_t>* characters) {
+  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE);
+  auto out = characters->begin();
+  for (auto at = characters->begin(); at != characters->end();) {
+    const auto end = std::find_if(at, characters->end(), IsSinceUnicode9);
+    if (end == at) {
+      *out++ = *at++;
+      continue;
+    }
+    const auto length = utf8proc_normalize_utf32(&*at, end - at, options);
+    out = std::copy_n(at, length, out);
+    at = end;
+  }
+  characters->erase(out, characters->end());
 }
 
 }  // namespace
@@ -132,55 +218,12 @@ std::string Normalize(std::string_view text, NormalForm form) {
     return std::string(text);
   }
   const bool compatible = form == NormalForm::kNfkc || form == NormalForm::kNfkd;
-  const bool compose = form == NormalForm::kNfc || form == NormalForm::kNfkc;
-  const auto options = static_cast<utf8proc_option_t>(UTF8PROC_DECOMPOSE | UTF8PROC_STABLE |
-                                                      (compatible ? UTF8PROC_COMPAT : 0));
-
-  std::vector<utf8proc_int32_t> characters;
-  characters.reserve(text.size());
-  for (size_t at = 0; at < text.size();) {
-    const DecodedCharacter c = DecodeUtf8(text, at);
-    at += c.length;
-    utf8proc_int32_t parts[32];
-    int boundary = 0;
-    const auto count = utf8proc_decompose_char(static_cast<utf8proc_int32_t>(c.code_point), parts,
-                                               std::size(parts), options, &boundary);
-    if (count < 1 || count > static_cast<utf8proc_ssize_t>(std::size(parts))) {
-      characters.push_back(static_cast<utf8proc_int32_t>(c.code_point));
-    } else {
-      characters.insert(characters.end(), parts, parts + count);
-    }
-  }
-
-  // Canonical order: each run of marks sorted by combining class. utf8proc's own loop is quadratic
-  // in a run's length.
-  const auto mark_class = [](utf8proc_int32_t c) {
-    return CombiningClass(static_cast<char32_t>(c));
-  };
-  for (auto run = characters.begin(); run != characters.end();) {
-    if (mark_class(*run) == 0) {
-      ++run;
-      continue;
-    }
-    const auto end =
-        std::find_if(run, characters.end(), [&](utf8proc_int32_t c) { return mark_class(c) == 0; });
-    std::stable_sort(run, end, [&](utf8proc_int32_t a, utf8proc_int32_t b) {
-      return mark_class(a) < mark_class(b);
-    });
-    run = end;
-  }
-
-  auto length = static_cast<utf8proc_ssize_t>(characters.size());
-  if (compose) {
-    length = utf8proc_normalize_utf32(
-        characters.data(), length,
-        static_cast<utf8proc_option_t>(UTF8PROC_COMPOSE | UTF8PROC_STABLE));
-  }
+  std::vector<utf8proc_int32_t> characters = Decompose(text, compatible);
+  Reorder(&characters);
+  if (form == NormalForm::kNfc || form == NormalForm::kNfkc) Compose(&characters);
   std::string out;
   out.reserve(text.size());
-  for (utf8proc_ssize_t i = 0; i < length; ++i) {
-    AppendUtf8(static_cast<char32_t>(characters[static_cast<size_t>(i)]), &out);
-  }
+  for (const utf8proc_int32_t c : characters) AppendUtf8(static_cast<char32_t>(c), &out);
   return out;
 }
 

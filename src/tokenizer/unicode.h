@@ -71,7 +71,8 @@ std::string ReplaceInvalidUtf8(std::string_view text);
 
 enum class NormalForm : uint8_t { kNfc, kNfd, kNfkc, kNfkd };
 
-/// Unicode normalisation of well-formed UTF-8, in O(n log n) also for long runs of marks.
+/// Unicode normalisation of well-formed UTF-8, in O(n log n) also for long runs of marks, by
+/// Unicode 9.0 as in Hugging Face's `tokenizers`.
 std::string Normalize(std::string_view text, NormalForm form);
 
 /// Lengths in bytes of the extended grapheme clusters at the start of well-formed text.

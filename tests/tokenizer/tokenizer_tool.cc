@@ -20,6 +20,7 @@ void Answer(const void* data, size_t size) {
   const auto length = static_cast<uint32_t>(size);
   std::fwrite(&length, 1, sizeof length, stdout);
   std::fwrite(data, 1, size, stdout);
+  std::fflush(stdout);
 }
 
 }  // namespace
