@@ -1,4 +1,6 @@
+#include <charconv>
 #include <nlohmann/json.hpp>
+#include <string>
 
 #include "formats/json.h"
 #include "tokenizer/json_fields.h"
@@ -47,6 +49,31 @@ std::vector<int64_t> IdsNamed(const json& config, const char* key) {
   return ids;
 }
 
+/// {"32000": {"content": "<|im_start|>", "special": true, ...}, ...}
+Result<std::vector<AddedToken>> ParseAddedTokensDecoder(const json& config) {
+  std::vector<AddedToken> tokens;
+  const json* decoder = FindMember(config, "added_tokens_decoder");
+  if (decoder == nullptr) return tokens;
+  if (!decoder->is_object()) return WrongType("added_tokens_decoder", "an object");
+  for (const auto& [key, entry] : decoder->items()) {
+    int64_t id = -1;
+    const auto parsed = std::from_chars(key.data(), key.data() + key.size(), id);
+    if (parsed.ptr != key.data() + key.size() || id < 0 || id >= kMaxVocabularySize) {
+      return WrongType("added_tokens_decoder",
+                       "ids from 0 to " + std::to_string(kMaxVocabularySize - 1));
+    }
+    AddedToken token;
+    token.id = static_cast<TokenId>(id);
+    MOXIE_TRY_ASSIGN(token.content, TextOr(entry, "content", ""));
+    MOXIE_TRY_ASSIGN(token.special, BoolOr(entry, "special", false));
+    MOXIE_TRY_ASSIGN(token.single_word, BoolOr(entry, "single_word", false));
+    MOXIE_TRY_ASSIGN(token.lstrip, BoolOr(entry, "lstrip", false));
+    MOXIE_TRY_ASSIGN(token.rstrip, BoolOr(entry, "rstrip", false));
+    if (!token.content.empty()) tokens.push_back(std::move(token));
+  }
+  return tokens;
+}
+
 }  // namespace
 
 Result<TokenizerHints> ReadTokenizerHints(const ModelFiles& files) {
@@ -57,6 +84,9 @@ Result<TokenizerHints> ReadTokenizerHints(const ModelFiles& files) {
     if (!hints.bos_piece) hints.bos_piece = PieceNamed(config, "bos_token");
     if (!hints.eos_piece) hints.eos_piece = PieceNamed(config, "eos_token");
     if (!hints.add_bos) hints.add_bos = FlagNamed(config, "add_bos_token");
+    if (hints.added.empty()) {
+      MOXIE_TRY_ASSIGN(hints.added, ParseAddedTokensDecoder(config));
+    }
     if (!hints.add_eos) hints.add_eos = FlagNamed(config, "add_eos_token");
   }
   for (const char* name : {"generation_config.json", "config.json"}) {
@@ -66,6 +96,25 @@ Result<TokenizerHints> ReadTokenizerHints(const ModelFiles& files) {
     if (hints.eos_ids.empty()) hints.eos_ids = IdsNamed(config, "eos_token_id");
   }
   return hints;
+}
+
+Result<void> AddHintedTokens(const TokenizerHints& hints, TokenizerParts* parts) {
+  for (const AddedToken& token : hints.added) {
+    const auto known = parts->vocabulary->Find(token.content);
+    if (known && *known != token.id) {
+      return Error{ErrorCode::kInvalidInput,
+                   "added_tokens_decoder: token " + std::to_string(token.id) +
+                       " is given a piece that is token " + std::to_string(*known)};
+    }
+  }
+  MOXIE_TRY_ASSIGN(parts->vocabulary, WithAddedTokens(parts->vocabulary, hints.added));
+  parts->special.resize(static_cast<size_t>(parts->vocabulary->size()));
+  for (const AddedToken& token : hints.added) {
+    std::erase_if(parts->added, [&](const AddedToken& old) { return old.id == token.id; });
+    parts->added.push_back(token);
+    parts->special[static_cast<size_t>(token.id)] = token.special;
+  }
+  return {};
 }
 
 void ApplyHints(const TokenizerHints& hints, bool template_adds, TokenizerParts* parts) {

@@ -84,8 +84,9 @@ Result<ParsedModel> ParseBpe(const json& model) {
   return ParsedModel{shared, std::make_unique<BpeModel>(shared, merges, std::move(options))};
 }
 
-/// The reference's JSON reader (serde_json) does not round scores correctly: it divides their
-/// digits by a power of ten. Segmentations of equal score are common and fall by the last bit.
+/// The reference's JSON reader (serde_json) does not round scores correctly: it
+/// divides their digits by a power of ten. Segmentations of equal score are
+/// common and fall by the last bit.
 double AsReferenceReads(double score) {
   char text[40];
   const auto end =
@@ -176,20 +177,6 @@ Result<std::vector<AddedToken>> ParseAddedTokens(const json& root, const Vocabul
   return tokens;
 }
 
-Result<std::shared_ptr<const Vocabulary>> WithAddedTokens(
-    const std::shared_ptr<const Vocabulary>& model, const std::vector<AddedToken>& added) {
-  Pieces pieces;
-  for (const AddedToken& token : added) {
-    if (!model->Find(token.content)) pieces.emplace_back(token.content, token.id);
-  }
-  if (pieces.empty()) return model;
-  for (TokenId id = 0; id < model->size(); ++id) {
-    if (const std::string* piece = model->Piece(id)) pieces.emplace_back(*piece, id);
-  }
-  MOXIE_TRY_ASSIGN(Vocabulary all, Vocabulary::Create(std::move(pieces)));
-  return std::make_shared<const Vocabulary>(std::move(all));
-}
-
 /// The id of a processor's [piece, id] member.
 Result<TokenId> ParsePieceAndId(const json& processor, const char* key, const Vocabulary& all) {
   const json* member = FindMember(processor, key);
@@ -252,6 +239,20 @@ Result<void> ParsePostProcessor(const json* processor, const Vocabulary& all, in
 }
 
 }  // namespace
+
+Result<std::shared_ptr<const Vocabulary>> WithAddedTokens(
+    const std::shared_ptr<const Vocabulary>& model, const std::vector<AddedToken>& added) {
+  Pieces pieces;
+  for (const AddedToken& token : added) {
+    if (!model->Find(token.content)) pieces.emplace_back(token.content, token.id);
+  }
+  if (pieces.empty()) return model;
+  for (TokenId id = 0; id < model->size(); ++id) {
+    if (const std::string* piece = model->Piece(id)) pieces.emplace_back(*piece, id);
+  }
+  MOXIE_TRY_ASSIGN(Vocabulary all, Vocabulary::Create(std::move(pieces)));
+  return std::make_shared<const Vocabulary>(std::move(all));
+}
 
 Result<TokenizerParts> LoadTokenizerJson(std::string_view text) {
   MOXIE_TRY_ASSIGN(const json root, ParseJson(text, "tokenizer.json"));

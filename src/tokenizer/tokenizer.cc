@@ -40,6 +40,10 @@ Result<std::unique_ptr<Tokenizer>> LoadFromFolder(const ModelFiles& files) {
     Result<TokenizerParts> parts = candidate.load(*text);
     if (!parts) return InFile(candidate.name, std::move(parts).error());
     MOXIE_TRY_ASSIGN(const TokenizerHints hints, ReadTokenizerHints(files));
+    if (candidate.load == LoadSentencePiece) {
+      Result<void> added = AddHintedTokens(hints, &parts.value());
+      if (!added) return InFile("tokenizer_config.json", std::move(added).error());
+    }
     ApplyHints(hints, candidate.says_what_is_added, &parts.value());
     return Finish(std::move(parts).value());
   }

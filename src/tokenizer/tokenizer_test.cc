@@ -20,7 +20,8 @@ std::unique_ptr<Tokenizer> Make(Result<TokenizerParts> parts) {
   return std::make_unique<PipelineTokenizer>(std::move(parts).value());
 }
 
-/// A byte-level tokenizer.json: all bytes at 0..255, then `merges` of two characters each.
+/// A byte-level tokenizer.json: all bytes at 0..255, then `merges` of two
+/// characters each.
 std::string ByteLevelJson(const std::vector<std::pair<std::string, std::string>>& merges,
                           const std::string& added = "") {
   std::string vocab;
@@ -77,6 +78,23 @@ TEST(Tokenizer, AddedTokensTakeSpacesAlongAsTheyAreTold) {
   EXPECT_EQ(tokenizer->Encode("x<w>", parse), (std::vector<TokenId>{'x', '<', 'w', '>'}));
   EXPECT_EQ(tokenizer->Encode("<l>", {.add_special = false, .parse_special = false}),
             (std::vector<TokenId>{'<', 'l', '>'}));
+}
+
+TEST(Tokenizer, ATokenizerModelTakesTheTokensOfItsConfiguration) {
+  using namespace std::string_view_literals;
+  // Pieces u (unknown), ▁ and a, a BPE model without a dummy prefix.
+  auto parts = LoadSentencePiece(
+      "\x0A\x05\x0A\x01u\x18\x02\x0A\x05\x0A\x03\xE2"
+      "\x96\x81\x0A\x03\x0A\x01\x61"
+      "\x12\x02\x18\x02\x1A\x04\x18\x00\x20\x00"sv);
+  ASSERT_TRUE(parts.has_value()) << parts.error().message;
+  TokenizerHints hints;
+  hints.added = {{.id = 3, .content = "<|im_end|>", .special = true, .rstrip = true}};
+  ASSERT_TRUE(AddHintedTokens(hints, &parts.value()).has_value());
+  const auto tokenizer = Make(std::move(parts));
+  EXPECT_EQ(tokenizer->Encode("a <|im_end|>  a", {.add_special = false}),
+            (std::vector<TokenId>{2, 1, 3, 2}));
+  EXPECT_TRUE(tokenizer->IsSpecial(3));
 }
 
 TEST(Tokenizer, AStreamNeverHoldsHalfACharacter) {
@@ -212,7 +230,8 @@ std::string Base64(const std::string& bytes) {
   return text;
 }
 
-/// tiktoken's own definition: join the neighbours whose concatenation has the lowest rank.
+/// tiktoken's own definition: join the neighbours whose concatenation has the
+/// lowest rank.
 std::vector<TokenId> TiktokenByBruteForce(const std::string& word,
                                           const std::map<std::string, TokenId>& ranks) {
   std::vector<std::string> parts;
