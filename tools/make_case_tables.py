@@ -62,7 +62,8 @@ def main():
     print(f"// Made by tools/make_case_tables.py from Unicode {unicodedata.unidata_version}; do not edit.")
     print('#include "tokenizer/jinja_case_tables.h"\n')
     print("namespace moxie::jinja {\nnamespace {\n")
-    for name, convert in (("Upper", str.upper), ("Lower", str.lower), ("Title", str.title)):
+    for name, convert in (("Upper", str.upper), ("Lower", str.lower), ("Title", str.title),
+                          ("Fold", str.casefold)):
         emit("CaseRun", f"k{name}", [f"{{0x{a:x}, 0x{b:x}, {d}, {s}}}" for a, b, d, s in mapping_rows(convert)])
         emit("CaseExpansion", f"k{name}Expansions",
              ["{0x%x, {%s}}" % (c, ", ".join("0x%x" % ord(x) for x in text))
@@ -84,7 +85,7 @@ def main():
     for name, test in classes.items():
         emit("CodeRange", f"k{name}", [f"{{0x{a:x}, 0x{b:x}}}" for a, b in ranges(test)])
     print("}  // namespace\n")
-    for name in ("Upper", "Lower", "Title"):
+    for name in ("Upper", "Lower", "Title", "Fold"):
         print(f"const CaseTable k{name}Table = {{k{name}, k{name}Expansions}};")
     for name in classes:
         print(f"const std::span<const CodeRange> k{name}Ranges = k{name};")

@@ -26,7 +26,7 @@ struct CaseTable {
   std::span<const CaseExpansion> expansions;
 };
 
-extern const CaseTable kUpperTable, kLowerTable, kTitleTable;
+extern const CaseTable kUpperTable, kLowerTable, kTitleTable, kFoldTable;
 extern const std::span<const CodeRange> kAlphaRanges, kDecimalRanges, kDigitRanges, kNumericRanges,
     kUnprintableRanges, kLowerCaseRanges, kUpperCaseRanges, kTitleCaseRanges, kCaseIgnorableRanges;
 

@@ -112,7 +112,8 @@ Arguments Interpreter::EvaluateArguments(const CallArguments& arguments) {
     result.named.emplace_back(name, Evaluate(*argument));
   if (arguments.spread_positional != nullptr) {
     const Value spread = Evaluate(*arguments.spread_positional);
-    for (const Value& item : Iterate(*this, spread)->items) {
+    const SequencePtr all = Iterate(*this, spread);
+    for (const Value& item : all->items) {
       Charge(1);
       result.positional.push_back(item);
     }

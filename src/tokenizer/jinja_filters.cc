@@ -345,7 +345,8 @@ Value UrlEncode(Runtime& runtime, const Value& input, const Arguments& arguments
     return Quote(runtime.Text(input), true);
   const Value pairs = input.IsMapping() ? runtime.Call(GetAttribute(input, "items"), {}) : input;
   std::string out;
-  for (const Value& pair : Iterate(runtime, pairs)->items) {
+  const SequencePtr all = Iterate(runtime, pairs);
+  for (const Value& pair : all->items) {
     const SequencePtr parts = Iterate(runtime, pair);
     if (parts->items.size() != 2) throw Failure{"urlencode expects pairs"};
     if (!out.empty()) out += '&';

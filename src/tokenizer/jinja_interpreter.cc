@@ -178,8 +178,8 @@ SequencePtr Interpreter::FilterItems(const For& node, const SequencePtr& items,
   return Sequence::Make(Sequence::Kind::kList, std::move(kept));
 }
 
-Interpreter::Flow Interpreter::RunLoop(const For& node, const Value& iterable,
-                                       const ScopePtr& outer, int64_t nesting) {
+Interpreter::Flow Interpreter::RunLoop(const For& node, const Value& iterable, ScopePtr outer,
+                                       int64_t nesting) {
   const ScopePtr before = scope_;
   SequencePtr items = Iterate(*this, iterable);
   if (node.filter != nullptr) items = FilterItems(node, items, outer);

@@ -84,7 +84,7 @@ class Interpreter : public Runtime {
 
   /// Runs a block in a scope of its own, below `parent`, into a string.
   std::string Capture(const Block& block, ScopePtr scope, Flow* flow);
-  Flow RunLoop(const For& node, const Value& iterable, const ScopePtr& outer, int64_t nesting);
+  Flow RunLoop(const For& node, const Value& iterable, ScopePtr outer, int64_t nesting);
   SequencePtr FilterItems(const For& node, const SequencePtr& items, const ScopePtr& outer);
   void Assign(const Target& target, const Value& value);
   void Emit(std::string_view text);

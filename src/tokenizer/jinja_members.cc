@@ -89,7 +89,8 @@ Dict MakeEntries(Runtime& runtime, const Arguments& arguments, std::string_view 
       runtime.Charge(static_cast<int64_t>((*mapping)->entries.size()));
       dict = **mapping;
     } else {
-      for (const Value& pair : Iterate(runtime, source)->items) {
+      const SequencePtr all = Iterate(runtime, source);
+      for (const Value& pair : all->items) {
         const SequencePtr parts = Iterate(runtime, pair);
         if (parts->items.size() != 2) throw Failure{std::string(function) + " expects pairs"};
         runtime.Charge(2 + Cost(parts->items[0]));

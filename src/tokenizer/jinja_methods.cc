@@ -377,10 +377,10 @@ Value Copy(Runtime&, const Value& self, const Arguments& arguments) {
 
 Value SequenceIndex(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Parameters p(arguments, "index", {"value"}, 1);
-  const SequencePtr items = Iterate(runtime, self);
-  for (size_t i = 0; i < items->items.size(); ++i) {
+  const SequencePtr all = Iterate(runtime, self);
+  for (size_t i = 0; i < all->items.size(); ++i) {
     runtime.Charge(1);
-    if (runtime.AreEqual(items->items[i], p[0])) return static_cast<int64_t>(i);
+    if (runtime.AreEqual(all->items[i], p[0])) return static_cast<int64_t>(i);
   }
   throw Failure{"index: the value is not in the sequence"};
 }
@@ -388,7 +388,8 @@ Value SequenceIndex(Runtime& runtime, const Value& self, const Arguments& argume
 Value SequenceCount(Runtime& runtime, const Value& self, const Arguments& arguments) {
   const Parameters p(arguments, "count", {"value"}, 1);
   int64_t count = 0;
-  for (const Value& item : Iterate(runtime, self)->items) {
+  const SequencePtr all = Iterate(runtime, self);
+  for (const Value& item : all->items) {
     runtime.Charge(1);
     count += runtime.AreEqual(item, p[0]) ? 1 : 0;
   }
@@ -402,7 +403,7 @@ struct Named {
 
 constexpr Named kStringMethods[] = {
     {"capitalize", Mapped<Capitalize>},
-    {"casefold", Mapped<Lower>},
+    {"casefold", Mapped<FoldCase>},
     {"center", Justify<Align::kCenter>},
     {"count", FindIn<Find::kCount, false>},
     {"endswith", Affix<false>},

@@ -158,9 +158,7 @@ class TemplateParser {
     parser_.ExpectOperator("(");
     while (!parser_.Peek().IsOperator(")")) {
       if (!macro->parameters.empty()) parser_.ExpectOperator(",");
-      const Target target = parser_.ParseTarget(false, "=");
-      if (target.is_tuple) parser_.Fail("a parameter must be a name");
-      macro->parameters.push_back(target.name);
+      macro->parameters.push_back(parser_.ExpectIdentifier("a parameter's name"));
       if (parser_.SkipOperator("=")) {
         macro->defaults.push_back(parser_.ParseExpression());
       } else if (!macro->defaults.empty()) {

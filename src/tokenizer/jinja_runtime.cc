@@ -59,23 +59,46 @@ int64_t SliceBound(const Value& bound, int64_t size, int64_t otherwise, bool for
   return std::clamp(at, least, most);
 }
 
-// The indices that a slice picks from a sequence of `size`.
-std::vector<size_t> SliceIndices(int64_t size, const Value& start, const Value& stop,
-                                 const Value& step_value) {
+struct SliceRange {
+  int64_t first, last, step;
+};
+
+// What a slice picks from a sequence of `size`: Python's slice.indices.
+SliceRange ResolveSlice(int64_t size, const Value& start, const Value& stop,
+                        const Value& step_value) {
   if (!step_value.IsNone() && !step_value.IsInteger())
     ThrowType("a slice's step must be an integer, not", step_value);
   const int64_t step = step_value.IsNone() ? 1 : step_value.integer();
   if (step == 0) throw Failure{"a slice's step cannot be zero"};
   const bool forward = step > 0;
-  const int64_t first = SliceBound(start, size, forward ? 0 : size - 1, forward);
-  const int64_t last = SliceBound(stop, size, forward ? size : -1, forward);
+  return {SliceBound(start, size, forward ? 0 : size - 1, forward),
+          SliceBound(stop, size, forward ? size : -1, forward), step};
+}
+
+std::vector<size_t> SliceIndices(int64_t size, const Value& start, const Value& stop,
+                                 const Value& step) {
+  const SliceRange slice = ResolveSlice(size, start, stop, step);
   std::vector<size_t> indices;
-  int64_t at = first;
-  while (forward ? at < last : at > last) {
+  int64_t at = slice.first;
+  while (slice.step > 0 ? at < slice.last : at > slice.last) {
     indices.push_back(static_cast<size_t>(at));
-    if (__builtin_add_overflow(at, step, &at)) break;
+    if (__builtin_add_overflow(at, slice.step, &at)) break;
   }
   return indices;
+}
+
+Value SliceOfRange(const Range& range, const SliceRange& slice) {
+  const auto at = [&](int64_t index) {
+    int64_t value = 0;
+    if (__builtin_mul_overflow(index, range.step, &value) ||
+        __builtin_add_overflow(range.start, value, &value))
+      throw Failure{"an integer grows beyond 64 bits"};
+    return value;
+  };
+  int64_t step = 0;
+  if (__builtin_mul_overflow(range.step, slice.step, &step))
+    throw Failure{"an integer grows beyond 64 bits"};
+  return ObjectPtr(std::make_shared<Range>(at(slice.first), at(slice.last), step));
 }
 
 }  // namespace
@@ -189,8 +212,8 @@ Value GetSlice(Runtime& runtime, const Value& object, const Value& start, const 
       out += characters[i];
     return Value(Encode(out), (*text)->markup);
   }
-  if (ObjectAs<Range>(object, Object::Kind::kRange) != nullptr)
-    return GetSlice(runtime, Iterate(runtime, object), start, stop, step);
+  if (const auto* range = ObjectAs<Range>(object, Object::Kind::kRange))
+    return SliceOfRange(*range, ResolveSlice(range->size(), start, stop, step));
   const SequencePtr* sequence = object.If<SequencePtr>();
   if (sequence == nullptr || !(*sequence)->IsListOrTuple())
     ThrowType("cannot slice a value of type", object);
@@ -221,7 +244,7 @@ SequencePtr Iterate(Runtime& runtime, const Value& value) {
   } else if (const TextPtr* text = value.If<TextPtr>()) {
     runtime.Charge(Length(**text));
     for (const char32_t c : Decode((*text)->bytes))
-      items.emplace_back(Encode(std::u32string(1, c)), (*text)->markup);
+      items.emplace_back(Encode(std::u32string(1, c)));
   } else if (const auto* range = ObjectAs<Range>(value, Object::Kind::kRange)) {
     runtime.Charge(range->size());
     for (int64_t i = 0; i < range->size(); ++i) items.emplace_back(range->start + i * range->step);

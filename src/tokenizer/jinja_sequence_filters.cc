@@ -73,7 +73,8 @@ Value Sort(Runtime& runtime, const Value& input, const Arguments& arguments) {
     paths.push_back(AttributePath(p.Or(2, Value())));
   }
   std::vector<Keyed> keyed;
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     runtime.Charge(static_cast<int64_t>(paths.size()));
     std::vector<Value> key;
     for (const auto& path : paths)
@@ -105,7 +106,8 @@ Value Unique(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const std::vector<Value> path = AttributePath(p.Or(1, Value()));
   Dict seen;
   std::vector<Value> items;
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     const Value key = FoldCase(runtime, Follow(runtime, item, path, {}), p.Truth(0, false));
     runtime.Charge(1 + Cost(key));
     if (seen.Find(key) != nullptr) continue;
@@ -120,7 +122,8 @@ Value Extreme(Runtime& runtime, const Value& input, const Arguments& arguments) 
   const Parameters p(arguments, kMax ? "max" : "min", {"case_sensitive", "attribute"});
   const std::vector<Value> path = AttributePath(p.Or(1, Value()));
   std::optional<Keyed> best;
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     runtime.Charge(1);
     Value key = FoldCase(runtime, Follow(runtime, item, path, {}), p.Truth(0, false));
     if (!best.has_value() ||
@@ -136,10 +139,10 @@ Value Join(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const std::string separator = runtime.Text(p.Or(0, ""));
   const std::vector<Value> path = AttributePath(p.Or(1, Value()));
   std::string out;
-  const SequencePtr items = Iterate(runtime, input);
-  for (size_t i = 0; i < items->items.size(); ++i) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (size_t i = 0; i < all->items.size(); ++i) {
     if (i > 0) out += separator;
-    const std::string text = runtime.Text(Follow(runtime, items->items[i], path, {}));
+    const std::string text = runtime.Text(Follow(runtime, all->items[i], path, {}));
     runtime.ChargeBytes(text.size() + separator.size() + 64);
     out += text;
   }
@@ -153,8 +156,8 @@ Value First(Runtime& runtime, const Value& input, const Arguments& arguments) {
     if ((*sequence)->position < (*sequence)->items.size())
       return (*sequence)->items[(*sequence)->position++];
   } else {
-    const SequencePtr items = Iterate(runtime, input);
-    if (!items->items.empty()) return items->items.front();
+    const SequencePtr all = Iterate(runtime, input);
+    if (!all->items.empty()) return all->items.front();
   }
   return Value::MakeUndefined("no first item, the sequence was empty");
 }
@@ -162,8 +165,8 @@ Value First(Runtime& runtime, const Value& input, const Arguments& arguments) {
 Value Last(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Parameters p(arguments, "last", {});
   if (TypeName(input) == "generator") ThrowType("last expects a sequence, not", input);
-  const SequencePtr items = Iterate(runtime, input);
-  if (!items->items.empty()) return items->items.back();
+  const SequencePtr all = Iterate(runtime, input);
+  if (!all->items.empty()) return all->items.back();
   return Value::MakeUndefined("no last item, the sequence was empty");
 }
 
@@ -206,7 +209,8 @@ Value Sum(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const std::vector<Value> path = AttributePath(p.Or(0, Value()));
   Value total = p.Or(1, int64_t{0});
   if (total.IsString()) ThrowType("sum expects numbers, not", total);
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     runtime.Charge(1);
     total = Apply(runtime, BinaryOperator::kAdd, total, Follow(runtime, item, path, {}));
   }
@@ -218,7 +222,8 @@ Value Batch(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const int64_t size = p.Integer(0, 1);
   std::vector<Value> batches;
   std::vector<Value> batch;
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     runtime.Charge(2);
     if (static_cast<int64_t>(batch.size()) == size) {
       batches.push_back(Value::List(std::exchange(batch, {})));
@@ -264,7 +269,7 @@ Arguments Rest(const Arguments& arguments, size_t count) {
 
 Value Map(Runtime& runtime, const Value& input, const Arguments& arguments) {
   if (!Truthy(input)) return Iterator({});
-  const SequencePtr items = Iterate(runtime, input);
+  const SequencePtr all = Iterate(runtime, input);
   std::vector<Value> mapped;
   const bool by_attribute = arguments.positional.empty() &&
                             std::any_of(arguments.named.begin(), arguments.named.end(),
@@ -272,7 +277,7 @@ Value Map(Runtime& runtime, const Value& input, const Arguments& arguments) {
   if (by_attribute) {
     const Parameters p(arguments, "map", {"attribute", "default"});
     const std::vector<Value> path = AttributePath(p[0]);
-    for (const Value& item : items->items) {
+    for (const Value& item : all->items) {
       runtime.Charge(1);
       mapped.push_back(Follow(runtime, item, path, p.Or(1, Value())));
     }
@@ -281,7 +286,7 @@ Value Map(Runtime& runtime, const Value& input, const Arguments& arguments) {
   if (arguments.positional.empty()) throw Failure{"map needs a filter's name"};
   const std::string name = runtime.Text(arguments.positional[0]);
   const Arguments rest = Rest(arguments, 1);
-  for (const Value& item : items->items) {
+  for (const Value& item : all->items) {
     runtime.Charge(1);
     mapped.push_back(CallFilter(runtime, name, item, rest));
   }
@@ -299,7 +304,8 @@ Value Select(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const std::string test = has_test ? runtime.Text(arguments.positional[offset]) : "";
   const Arguments rest = has_test ? Rest(arguments, offset + 1) : Arguments{};
   std::vector<Value> kept;
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     runtime.Charge(1);
     const Value value = Follow(runtime, item, path, {});
     const bool passes = has_test ? CallTest(runtime, test, value, rest) : Truthy(value);
@@ -323,7 +329,8 @@ Value GroupBy(Runtime& runtime, const Value& input, const Arguments& arguments) 
   const std::vector<Value> path = AttributePath(p[0]);
   const bool case_sensitive = p.Truth(2, false);
   std::vector<Keyed> keyed;
-  for (const Value& item : Iterate(runtime, input)->items) {
+  const SequencePtr all = Iterate(runtime, input);
+  for (const Value& item : all->items) {
     runtime.Charge(1);
     keyed.push_back(
         {FoldCase(runtime, Follow(runtime, item, path, p.Or(1, Value())), case_sensitive), item});

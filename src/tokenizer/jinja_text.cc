@@ -253,6 +253,12 @@ std::string Title(std::string_view text) {
   return Encode(out);
 }
 
+std::string FoldCase(std::string_view text) {
+  std::u32string out;
+  for (const char32_t c : Decode(text)) AppendMapped(c, kFoldTable, &out);
+  return Encode(out);
+}
+
 std::string SwapCase(std::string_view text) {
   const std::u32string in = Decode(text);
   std::u32string out;

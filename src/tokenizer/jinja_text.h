@@ -43,6 +43,7 @@ std::string Lower(std::string_view text);
 std::string Capitalize(std::string_view text);
 std::string Title(std::string_view text);
 std::string SwapCase(std::string_view text);
+std::string FoldCase(std::string_view text);
 
 std::vector<std::string> SplitLines(std::string_view text, bool keep_ends);
 /// str.replace; `count` < 0: all.
