@@ -60,7 +60,7 @@ Result<void> FromJson(const std::string& file, const std::string& text,
     if (!item.is_object() || !item.contains("role") || !item["role"].is_string() ||
         !item.contains("content") || !item["content"].is_string())
       return refused;
-    messages.push_back({item["role"], item["content"]});
+    messages.push_back({item["role"], item["content"], ""});
   }
   conversation.SetSystem(saved["system"]);
   conversation.SetMessages(std::move(messages));

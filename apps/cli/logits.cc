@@ -124,7 +124,6 @@ int Logits(const LogitsArguments& arguments) {
 
 void AddLogits(Program& program) {
   const auto arguments = std::make_shared<LogitsArguments>();
-  arguments->model.kv_type = "f32";  // This command is for comparing; accuracy comes first.
   CLI::App* const command =
       AddCommand(program, "logits", "Write the logits (and routing) of given tokens to files",
                  [arguments] { return Logits(*arguments); });

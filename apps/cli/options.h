@@ -21,7 +21,7 @@ struct ModelArguments {
   int threads = 0;
   int64_t context = 0;
   std::string memory = "auto";
-  std::string kv_type = "f16";
+  std::string kv_type = "f32";
   std::string kernels = "auto";
   bool batch_invariant = false;
   std::vector<std::string> adapters;

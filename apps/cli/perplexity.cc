@@ -54,7 +54,6 @@ int Measure(const PerplexityArguments& arguments) {
 
 void AddPerplexity(Program& program) {
   const auto arguments = std::make_shared<PerplexityArguments>();
-  arguments->model.kv_type = "f32";  // This command is for comparing; accuracy comes first.
   CLI::App* const command =
       AddCommand(program, "perplexity", "Measure how well a model predicts a text",
                  [arguments] { return Measure(*arguments); });

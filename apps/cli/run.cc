@@ -37,8 +37,8 @@ Result<std::vector<TokenId>> EncodePrompt(const Model& model, const RunArguments
                                           const std::string& prompt) {
   if (!arguments.raw && model.has_chat_template()) {
     std::vector<Message> messages;
-    if (!arguments.system.empty()) messages.push_back({"system", arguments.system});
-    messages.push_back({"user", prompt});
+    if (!arguments.system.empty()) messages.push_back({"system", arguments.system, ""});
+    messages.push_back({"user", prompt, ""});
     return EncodeChat(model, messages);
   }
   if (!arguments.raw && IsTerminal(stderr))

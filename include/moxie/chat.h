@@ -16,6 +16,7 @@ namespace moxie {
 struct Message {
   std::string role;  ///< "system", "user", "assistant" or "tool"
   std::string content;
+  std::string fields_json;  ///< its other fields (tool_calls, name, ...) as a JSON object, or empty
 };
 
 /// What else a chat template is given.

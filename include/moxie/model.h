@@ -25,7 +25,7 @@ struct ModelOptions {
   int64_t context = 0;           ///< tokens of a sequence, prompt and answer; 0: the trained
                                  ///< context, at most kDefaultContext
   int64_t memory_bytes = 0;      ///< what the process may use; 0: no limit of our own
-  std::string kv_type = "f16";   ///< keys and values: "f16", "q8_0" or "f32"
+  std::string kv_type = "f32";   ///< keys and values: "f32", "f16" or "q8_0"
   std::string kernels = "auto";  ///< "auto" or a kernel set's name
   int parallel = 1;              ///< sequences that run at once, each with `context` tokens
   int64_t batch_tokens = 512;    ///< tokens of one forward pass, over all sequences

@@ -9,11 +9,30 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-/// Parses text that must be a JSON array; `what` begins the message of the error.
-Result<Json> ParseArray(const std::string& text, const char* what) {
-  Json value = Json::parse(text, nullptr, /*allow_exceptions=*/false);
-  if (value.is_array()) return value;
-  return Error{ErrorCode::kInvalidInput, std::string(what) + ": not a JSON array"};
+/// Deeper values are refused: writing them out again would recurse as deep.
+constexpr int kMaxDepth = 200;
+
+/// Parses text that must be JSON of that type; `what` begins the message of the error.
+Result<Json> Parse(const std::string& text, Json::value_t type, const char* what) {
+  bool too_deep = false;
+  const auto watch = [&](int depth, Json::parse_event_t, Json&) {
+    too_deep = too_deep || depth > kMaxDepth;
+    return !too_deep;
+  };
+  Json value = Json::parse(text, watch, /*allow_exceptions=*/false);
+  if (!too_deep && value.type() == type) return value;
+  return Error{ErrorCode::kInvalidInput,
+               std::string(what) + (too_deep ? ": JSON nested deeper than 200 levels"
+                                    : type == Json::value_t::array ? ": not a JSON array"
+                                                                   : ": not a JSON object")};
+}
+
+Result<Json> MessageJson(const Message& message) {
+  Json out = {{"role", message.role}, {"content", message.content}};
+  if (message.fields_json.empty()) return out;
+  MOXIE_TRY_ASSIGN(const Json fields, Parse(message.fields_json, Json::value_t::object, "message"));
+  out.update(fields);
+  return out;
 }
 
 /// Invalid UTF-8 cannot stand in JSON; each bad byte becomes U+FFFD.
@@ -25,13 +44,16 @@ Result<Json> TemplateVariables(const Tokenizer& tokenizer, const std::vector<Mes
                                const ChatOptions& options) {
   Json variables = Json::object();
   Json& list = variables["messages"] = Json::array();
-  for (const Message& message : messages)
-    list.push_back({{"role", message.role}, {"content", message.content}});
+  for (const Message& message : messages) {
+    MOXIE_TRY_ASSIGN(Json item, MessageJson(message));
+    list.push_back(std::move(item));
+  }
   if (!options.tools_json.empty()) {
-    MOXIE_TRY_ASSIGN(variables["tools"], ParseArray(options.tools_json, "tools"));
+    MOXIE_TRY_ASSIGN(variables["tools"], Parse(options.tools_json, Json::value_t::array, "tools"));
   }
   if (!options.documents_json.empty()) {
-    MOXIE_TRY_ASSIGN(variables["documents"], ParseArray(options.documents_json, "documents"));
+    MOXIE_TRY_ASSIGN(variables["documents"],
+                     Parse(options.documents_json, Json::value_t::array, "documents"));
   }
   variables["add_generation_prompt"] = options.add_generation_prompt;
   if (tokenizer.bos()) variables["bos_token"] = tokenizer.Piece(*tokenizer.bos());
@@ -95,13 +117,13 @@ Result<std::vector<TokenId>> EncodeChat(const Model& model, const std::vector<Me
 Result<Completion> Conversation::Ask(std::string text, Request settings,
                                      const EventHandler& on_event) {
   std::vector<Message> all;
-  if (!system_.empty()) all.push_back({"system", system_});
+  if (!system_.empty()) all.push_back({"system", system_, ""});
   all.insert(all.end(), messages_.begin(), messages_.end());
-  all.push_back({"user", text});
+  all.push_back({"user", text, ""});
   MOXIE_TRY_ASSIGN(settings.prompt, EncodeChat(model_, all));
   MOXIE_TRY_ASSIGN(Completion answer, engine_.Run(std::move(settings), on_event));
-  messages_.push_back({"user", std::move(text)});
-  messages_.push_back({"assistant", answer.text});
+  messages_.push_back({"user", std::move(text), ""});
+  messages_.push_back({"assistant", answer.text, ""});
   return answer;
 }
 
