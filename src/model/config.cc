@@ -148,7 +148,8 @@ Result<void> ReadShape(const ConfigSource& source, ModelConfig& config) {
       32768;  // params.json rarely says; Mistral's own default.
   const Settings& settings = source.settings;
   MOXIE_TRY_ASSIGN(int64_t layers, settings.Integer(keys::kLayers, {1, kMaxLayers}));
-  const Range extra{0, source.is_gguf() ? layers - 1 : kMaxLayers, settings.Name(keys::kLayers)};
+  const std::string because = settings.Name(keys::kLayers);
+  const Range extra{0, source.is_gguf() ? layers - 1 : kMaxLayers, because};
   MOXIE_TRY_ASSIGN(config.prediction_layers, settings.IntegerOr(keys::kExtraLayers, extra, 0));
   if (source.is_gguf()) layers -= config.prediction_layers;  // block_count includes them.
   config.layers.assign(static_cast<size_t>(layers), {});
@@ -176,29 +177,34 @@ Result<void> ReadShape(const ConfigSource& source, ModelConfig& config) {
 
 }  // namespace
 
-Result<ModelConfig> ReadModelConfig(const ModelFiles& files) {
-  MOXIE_TRY_ASSIGN(const Settings settings, ReadSettings(files));
-  const ConfigSource source{settings, files};
+Result<ModelConfig> ReadConfig(const ConfigSource& source) {
+  const Settings& settings = source.settings;
   MOXIE_TRY_ASSIGN(const Family* family, DetectFamily(source));
   MOXIE_TRY(RefuseForeign(settings));
   ModelConfig config;
   config.family = family->name;
-  config.name = DisplayName(files);
+  config.name = DisplayName(source.files);
   if (source.is_gguf()) {
     const auto name = settings.values().find("general.name");
-    if (name != settings.values().end() && !name->second.text.empty())
+    if (name != settings.values().end() && !name->second.text.empty()) {
       config.name = name->second.text;
+    }
   }
   MOXIE_TRY(ReadShape(source, config));
   MOXIE_TRY(family->read(source, config));
   const bool latent = config.attention.latent.kv_rank > 0;
   const int64_t dims = latent ? config.attention.latent.rope_dim : config.attention.head_dim;
   MOXIE_TRY(ReadRope(source, *family, dims, config));
-  if (settings.Has(keys::kQuantization) && config.family != "gpt-oss") {
+  if (settings.Has(keys::kQuantization) && !family->transposed_experts) {
     return settings.Unsupported(keys::kQuantization,
                                 "quantised folders are not supported (GGUF is)");
   }
   return config;
+}
+
+Result<ModelConfig> ReadModelConfig(const ModelFiles& files) {
+  MOXIE_TRY_ASSIGN(const Settings settings, ReadSettings(files));
+  return ReadConfig({settings, files});
 }
 
 }  // namespace moxie

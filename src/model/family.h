@@ -40,6 +40,9 @@ std::span<const Family* const> AllFamilies();
 /// The family of that name (ModelConfig::family), or null.
 const Family* FindFamily(std::string_view name);
 
+/// ReadModelConfig for settings that have been read already.
+Result<ModelConfig> ReadConfig(const ConfigSource& source);
+
 // What families share. Each reads one group of settings and checks it.
 
 /// Grouped-query attention: heads, kv_heads, head_dim, score_scale, and for a GGUF the biases that
