@@ -75,12 +75,14 @@ Result<void> ReadRope(const ConfigSource& source, const Family& family, int64_t 
 /// YaRN's attention scaling of a factor (arXiv:2309.00071, section 3.4, with DeepSeek's mscale).
 double YarnMscale(double factor, double mscale);
 
-/// Largest sizes that are believed. They only keep products within int64 and allocations modest.
+/// Largest sizes that are believed. A model of all of them has fewer than 2^63 parameters, so sums
+/// and products of sizes that were read need no further checks.
 inline constexpr int64_t kMaxLayers = 1024;
-inline constexpr int64_t kMaxDim = 1 << 20;
-inline constexpr int64_t kMaxFfnDim = 1 << 22;
+inline constexpr int64_t kMaxDim = 1 << 18;
+inline constexpr int64_t kMaxFfnDim = 1 << 20;
 inline constexpr int64_t kMaxHeads = 1 << 14;
-inline constexpr int64_t kMaxExperts = 1 << 14;
+inline constexpr int64_t kMaxHeadDim = 1 << 16;
+inline constexpr int64_t kMaxExperts = 1 << 12;
 inline constexpr int64_t kMaxVocab = 1 << 26;
 inline constexpr int64_t kMaxContext = int64_t{1} << 30;
 

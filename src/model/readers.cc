@@ -20,7 +20,7 @@ Result<void> ReadAttention(const ConfigSource& source, ModelConfig& config) {
         keys::kKvHeads, "must divide " + heads_name + " (" + std::to_string(attention.heads) + ")");
   }
   if (settings.Has(keys::kHeadDim)) {
-    MOXIE_TRY_ASSIGN(attention.head_dim, settings.Integer(keys::kHeadDim, {2, kMaxDim}));
+    MOXIE_TRY_ASSIGN(attention.head_dim, settings.Integer(keys::kHeadDim, {2, kMaxHeadDim}));
   } else if (config.dim % attention.heads != 0) {
     return settings.Invalid(keys::kDim, "must be a multiple of " + heads_name + " (" +
                                             std::to_string(attention.heads) + ")");
@@ -34,7 +34,7 @@ Result<void> ReadAttention(const ConfigSource& source, ModelConfig& config) {
         "must give heads an even size (" + std::to_string(attention.head_dim) + ")");
   }
   MOXIE_TRY_ASSIGN(const int64_t value_dim,
-                   settings.IntegerOr(keys::kValueDim, {1, kMaxDim}, attention.head_dim));
+                   settings.IntegerOr(keys::kValueDim, {1, kMaxHeadDim}, attention.head_dim));
   if (value_dim != attention.head_dim) {
     return settings.Unsupported(keys::kValueDim, "must equal " + settings.Name(keys::kHeadDim) +
                                                      " (" + std::to_string(attention.head_dim) +

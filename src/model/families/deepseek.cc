@@ -31,21 +31,22 @@ Result<void> ReadLatent(const ConfigSource& source, ModelConfig& config) {
   MOXIE_TRY_ASSIGN(attention.heads, settings.Integer(keys::kHeads, {1, kMaxHeads}));
   // Every head has keys and values of its own, whatever the file says of the shared latent.
   attention.kv_heads = attention.heads;
-  MOXIE_TRY_ASSIGN(latent.q_rank, settings.IntegerOr(kQRank, {1, kMaxDim}, 0));
-  MOXIE_TRY_ASSIGN(latent.kv_rank, settings.Integer(kKvRank, {1, kMaxDim}));
-  MOXIE_TRY_ASSIGN(latent.rope_dim, settings.Integer(kRopeDim, {2, kMaxDim}));
+  MOXIE_TRY_ASSIGN(latent.q_rank, settings.IntegerOr(kQRank, {1, kMaxHeadDim}, 0));
+  MOXIE_TRY_ASSIGN(latent.kv_rank, settings.Integer(kKvRank, {1, kMaxHeadDim}));
+  MOXIE_TRY_ASSIGN(latent.rope_dim, settings.Integer(kRopeDim, {2, kMaxHeadDim}));
   if (latent.rope_dim % 2 != 0) return settings.Invalid(kRopeDim, "must be even");
   if (source.is_gguf()) {
     // Files from before the split of kv_b give a head's sizes under the plain names.
     const Key& key_dim = settings.Has(kKeyDim) ? kKeyDim : keys::kHeadDim;
     const Key& value_dim = settings.Has(kValueDim) ? kValueDim : keys::kValueDim;
-    MOXIE_TRY_ASSIGN(attention.head_dim, settings.Integer(key_dim, {latent.rope_dim + 1, kMaxDim,
-                                                                    "rope.dimension_count"}));
+    MOXIE_TRY_ASSIGN(
+        attention.head_dim,
+        settings.Integer(key_dim, {latent.rope_dim + 1, 2 * kMaxHeadDim, "rope.dimension_count"}));
     latent.nope_dim = attention.head_dim - latent.rope_dim;
-    MOXIE_TRY_ASSIGN(latent.value_dim, settings.Integer(value_dim, {1, kMaxDim}));
+    MOXIE_TRY_ASSIGN(latent.value_dim, settings.Integer(value_dim, {1, kMaxHeadDim}));
   } else {
-    MOXIE_TRY_ASSIGN(latent.nope_dim, settings.Integer(kNopeDim, {1, kMaxDim}));
-    MOXIE_TRY_ASSIGN(latent.value_dim, settings.Integer(kValueDim, {1, kMaxDim}));
+    MOXIE_TRY_ASSIGN(latent.nope_dim, settings.Integer(kNopeDim, {1, kMaxHeadDim}));
+    MOXIE_TRY_ASSIGN(latent.value_dim, settings.Integer(kValueDim, {1, kMaxHeadDim}));
     attention.head_dim = latent.nope_dim + latent.rope_dim;
     MOXIE_TRY_ASSIGN(const bool bias, settings.BooleanOr(keys::kAttentionBias, false));
     if (bias) return settings.Unsupported(keys::kAttentionBias, "only false is supported");
