@@ -43,3 +43,11 @@ add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CM
 add_executable(tokenizer_tool ${CMAKE_SOURCE_DIR}/tests/tokenizer/tokenizer_tool.cc)
 target_link_libraries(tokenizer_tool PRIVATE moxie_library)
 add_test(NAME docs.names_exist COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_docs.py)
+
+# A weak symbol (an inline function, a template instance) of a file with instruction-set flags could
+# become the whole program's copy of it, which older processors cannot run.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MOXIE_SANITIZE AND CMAKE_NM)
+  add_test(NAME KernelSets.DefineNoWeakSymbols
+           COMMAND sh -c "! '${CMAKE_NM}' -A --defined-only avx2/*.o | grep ' [VWu] '"
+           WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/CMakeFiles/moxie_library.dir/src/kernels)
+endif()

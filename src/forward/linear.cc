@@ -7,9 +7,8 @@
 namespace moxie {
 namespace {
 
-constexpr int64_t kTileBytes = 32 << 10;         // Of weights: a tile and its inputs fit the cache.
-constexpr int64_t kActivationBytes = 128 << 10;  // Of activations that one kernel call passes over.
-constexpr int64_t kRowStep = 8;                  // Kernels work on a few rows at a time.
+constexpr int64_t kTileBytes = 32 << 10;  // Of weights: a tile and its inputs fit the cache.
+constexpr int64_t kRowStep = 16;          // Kernels unpack that many rows at a time.
 constexpr int64_t kMinTokensToShare = 4;
 constexpr int64_t kAlignment = 64;
 
@@ -100,14 +99,8 @@ void MultiplyFloatRows(const KernelSet& kernels, const float* rows, int64_t coun
 }
 
 void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begin, int64_t end) {
-  // The tile of weights stays in the cache while the tokens pass by in blocks.
-  const int64_t stride = product.activation_stride;
-  const int64_t block = std::max<int64_t>(16, kActivationBytes / std::max<int64_t>(1, stride));
-  for (int64_t t = 0; t < product.tokens; t += block) {
-    kernels.matmul(*product.weights, begin, end, product.activations + t * stride,
-                   std::min(block, product.tokens - t), product.out + t * product.out_stride,
-                   product.out_stride);
-  }
+  kernels.matmul(*product.weights, begin, end, product.activations, product.tokens, product.out,
+                 product.out_stride);
   if (!product.bias.empty()) {
     for (int64_t t = 0; t < product.tokens; ++t)
       kernels.add_scaled(1.0f, product.bias.data() + begin, end - begin,

@@ -36,7 +36,8 @@ class ChunkOfRows {
   static constexpr int64_t kBlockBytes = sizeof(typename Format::Block);
   static constexpr int64_t kBytes = kChunkElements / Format::Block::kElements * kBlockBytes;
 
-  ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end) : cols_(weights.cols) {
+  ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end)
+      : cols_(weights.cols), next_rows_(kRows * weights.row_stride) {
     for (int r = 0; r < kRows; ++r) {
       rows_[r] = reinterpret_cast<const uint8_t*>(weights.row(Min(row + r, row_end - 1)));
     }
@@ -44,7 +45,15 @@ class ChunkOfRows {
 
   void Select(int64_t c) {
     const int64_t left = cols_ - c * kChunkElements;
-    for (int r = 0; r < kRows; ++r) chunk_[r] = rows_[r] + c * kBytes;
+    groups_ = static_cast<int>(Min(left, kChunkElements) / 32);
+    for (int r = 0; r < kRows; ++r) {
+      chunk_[r] = rows_[r] + c * kBytes;
+      // Eight short streams end before the processor's own prefetching pays: ask for the same part
+      // of the next 8 rows. Past the matrix this does nothing.
+      for (int64_t line = 0; line < kBytes; line += 64) {
+        _mm_prefetch(reinterpret_cast<const char*>(chunk_[r] + next_rows_ + line), _MM_HINT_T0);
+      }
+    }
     if (left >= kChunkElements) return;
     for (int r = 0; r < kRows; ++r) {
       const int64_t bytes = left / Format::Block::kElements * kBlockBytes;
@@ -56,8 +65,13 @@ class ChunkOfRows {
 
   const uint8_t* operator[](int r) const { return chunk_[r]; }
 
+  /// How many times 32 elements the selected chunk has.
+  int groups() const { return groups_; }
+
  private:
   int64_t cols_;
+  int64_t next_rows_;
+  int groups_ = 0;
   const uint8_t* rows_[kRows];
   const uint8_t* chunk_[kRows];
   uint8_t padded_[kRows][kBytes];
@@ -125,7 +139,7 @@ void MatVec(const Product& product, int64_t row, int64_t row_end, int64_t token)
     LoadScales<Format>(chunk, scales);
     __m256 sum[T];
     for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_ps();
-    for (int i = 0; i < kChunkElements / 32; ++i) {
+    for (int i = 0; i < chunk.groups(); ++i) {
       __m256i first[T][4];   // Of rows 2p and 2p + 1: elements 32i..32i+15, or all 32.
       __m256i second[T][4];  // Elements 32i+16..32i+31 where they have scales of their own.
       MOXIE_UNROLL
@@ -186,6 +200,7 @@ constexpr int64_t kTokenBatch = 128;
 struct Tile {
   alignas(32) int8_t codes[kChunkElements / 4][kTileVectors][kRows][4];
   ChunkScales scales[kTileVectors];
+  int groups;  // of the format's size
 
   __m256i Load(int64_t quad, int vector) const {
     return _mm256_load_si256(reinterpret_cast<const __m256i*>(codes[quad][vector]));
@@ -195,7 +210,8 @@ struct Tile {
 template <class Format>
 void UnpackTile(const ChunkOfRows<Format>& chunk, int vector, Tile& tile) {
   LoadScales<Format>(chunk, tile.scales[vector]);
-  for (int i = 0; i < kChunkElements / 32; ++i) {
+  tile.groups = chunk.groups() * (32 / Format::kGroup);
+  for (int i = 0; i < chunk.groups(); ++i) {
     __m256 codes[kRows];
     MOXIE_UNROLL
     for (int r = 0; r < kRows; ++r) codes[r] = _mm256_castsi256_ps(Format::Codes(chunk[r], i));
@@ -295,7 +311,7 @@ void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64_t x_stride, 
     MOXIE_UNROLL
     for (int v = 0; v < kTileVectors; ++v) sum[t][v] = _mm256_setzero_ps();
   }
-  for (int g = 0; g < kChunkElements / Format::kGroup; ++g) {
+  for (int g = 0; g < tile.groups; ++g) {
     __m256i integers[T][kTileVectors];
     SumGroup<Format, T>(tile, x, x_stride, g, integers);
     MOXIE_UNROLL
