@@ -29,7 +29,8 @@ struct Product {
 };
 
 /// Where chunk `c` of 8 rows of weights lies. Rows at and beyond `row_end` repeat the last one. A
-/// row's last chunk, if shorter than 256, is copied to `padded` and completed with zeros.
+/// row's last chunk may be shorter than 256 elements; formats read a whole one nevertheless, so
+/// where that would be past the matrix it is copied and completed with zeros.
 template <class Format>
 class ChunkOfRows {
  public:
@@ -37,7 +38,10 @@ class ChunkOfRows {
   static constexpr int64_t kBytes = kChunkElements / Format::Block::kElements * kBlockBytes;
 
   ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end)
-      : cols_(weights.cols), next_rows_(kRows * weights.row_stride) {
+      : cols_(weights.cols),
+        next_rows_(kRows * weights.row_stride),
+        end_(reinterpret_cast<const uint8_t*>(weights.row(weights.rows - 1)) +
+             weights.cols / Format::Block::kElements * kBlockBytes) {
     for (int r = 0; r < kRows; ++r) {
       rows_[r] = reinterpret_cast<const uint8_t*>(weights.row(Min(row + r, row_end - 1)));
     }
@@ -56,6 +60,7 @@ class ChunkOfRows {
     }
     if (left >= kChunkElements) return;
     for (int r = 0; r < kRows; ++r) {
+      if (end_ - chunk_[r] >= kBytes) continue;
       const int64_t bytes = left / Format::Block::kElements * kBlockBytes;
       CopyBytes(padded_[r], chunk_[r], bytes);
       __builtin_memset(padded_[r] + bytes, 0, static_cast<size_t>(kBytes - bytes));
@@ -71,6 +76,7 @@ class ChunkOfRows {
  private:
   int64_t cols_;
   int64_t next_rows_;
+  const uint8_t* end_;
   int groups_ = 0;
   const uint8_t* rows_[kRows];
   const uint8_t* chunk_[kRows];
