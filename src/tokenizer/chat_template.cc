@@ -1,5 +1,6 @@
 #include "tokenizer/chat_template.h"
 
+#include <algorithm>
 #include <utility>
 
 #include "tokenizer/jinja_interpreter.h"
@@ -17,7 +18,11 @@ namespace {
 Error ToError(const jinja::Failure& failure) {
   const std::string place =
       failure.line > 0 ? "chat template line " + std::to_string(failure.line) : "chat template";
-  return {ErrorCode::kInvalidInput, place + ": " + failure.message};
+  // What raise_exception says may have several lines, an error's sentence has one.
+  std::string message = failure.message;
+  std::replace_if(
+      message.begin(), message.end(), [](char c) { return c == '\n' || c == '\r'; }, ' ');
+  return {ErrorCode::kInvalidInput, place + ": " + message};
 }
 
 }  // namespace

@@ -67,6 +67,7 @@ TEST(ChatTemplate, ErrorsNameTheLine) {
   EXPECT_EQ(Render("\n\n{% if %}"),
             "error: chat template line 3: expected an expression, found '%}'");
   EXPECT_EQ(Render("{{ raise_exception('no ' ~ 1) }}"), "error: chat template line 1: no 1");
+  EXPECT_EQ(Render("{{ raise_exception('a\\nb') }}"), "error: chat template line 1: a b");
   EXPECT_EQ(Render("{% for x in y %}\n"),
             "error: chat template line 1: expected {% endfor %}, found end of template");
   EXPECT_EQ(Render("{% include 'x' %}"),
