@@ -1,4 +1,4 @@
-// Made by tools/make_case_tables.py from Unicode 14.0.0; do not edit.
+// Made by scripts/make_case_tables.py from Unicode 14.0.0; do not edit.
 #include "tokenizer/jinja_case_tables.h"
 
 namespace moxie::jinja {

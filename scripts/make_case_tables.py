@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes src/tokenizer/jinja_case_tables.cc: what Python's str knows of Unicode and templates use.
 
-usage: tools/make_case_tables.py > src/tokenizer/jinja_case_tables.cc
+usage: scripts/make_case_tables.py > src/tokenizer/jinja_case_tables.cc
 """
 import sys
 import unicodedata
@@ -59,7 +59,7 @@ def emit(kind, name, rows):
 
 
 def main():
-    print(f"// Made by tools/make_case_tables.py from Unicode {unicodedata.unidata_version}; do not edit.")
+    print(f"// Made by scripts/make_case_tables.py from Unicode {unicodedata.unidata_version}; do not edit.")
     print('#include "tokenizer/jinja_case_tables.h"\n')
     print("namespace moxie::jinja {\nnamespace {\n")
     for name, convert in (("Upper", str.upper), ("Lower", str.lower), ("Title", str.title),
