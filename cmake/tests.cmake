@@ -1,12 +1,16 @@
 find_package(GTest REQUIRED)
 include(GoogleTest)
 
+# All test programs, without the command line that the slow tests drive.
+add_custom_target(test_programs)
+
 # One test program for each folder: src/<folder>/**_test.cc and tests/<folder>/*_test.cc.
 function(moxie_test_program name)
   if(NOT ARGN)
     return()
   endif()
   add_executable(${name} ${ARGN})
+  add_dependencies(test_programs ${name})
   target_include_directories(${name} PRIVATE src tests)
   target_link_libraries(${name} PRIVATE moxie_library nlohmann_json::nlohmann_json GTest::gtest
                                         GTest::gmock GTest::gtest_main)

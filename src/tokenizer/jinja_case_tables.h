@@ -4,7 +4,8 @@
 #include <cstdint>
 #include <span>
 
-/// Tables of Unicode's character properties behind jinja_text.h; made by scripts/make_case_tables.py.
+/// Tables of Unicode's character properties behind jinja_text.h; made by
+/// scripts/make_case_tables.py.
 namespace moxie::jinja {
 
 struct CodeRange {
