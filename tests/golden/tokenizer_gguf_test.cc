@@ -63,7 +63,8 @@ TEST(GoldenTokenizer, GgufArraysGiveTheSameIds) {
     if (!std::filesystem::exists(folder)) continue;
     const auto tokenizer = LoadTokenizer(AsGguf(Read(folder / "tokenizer.json"), pre));
     ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
-    for (const json& entry : Read(folder / "golden.json").at("tokenizer").at("cases")) {
+    const json golden = Read(folder / "golden.json");
+    for (const json& entry : golden.at("tokenizer").at("cases")) {
       SCOPED_TRACE(entry.at("text").dump(-1, ' ', true));
       const auto ids = entry.at("ids").get<std::vector<TokenId>>();
       EXPECT_EQ((*tokenizer)->Encode(entry.at("text").get<std::string>(), {.add_special = false}),

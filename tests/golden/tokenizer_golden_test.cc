@@ -104,7 +104,8 @@ TEST(GoldenTokenizer, EncodesAsSentencePieceDoes) {
                                std::filesystem::copy_options::overwrite_existing);
     const auto tokenizer = OpenTokenizer(folder.string());
     ASSERT_TRUE(tokenizer.has_value()) << tokenizer.error().message;
-    for (const json& entry : ReadGolden(name).at("tokenizer").at("cases")) {
+    const json golden = ReadGolden(name);
+    for (const json& entry : golden.at("tokenizer").at("cases")) {
       SCOPED_TRACE(entry.at("text").dump(-1, ' ', true));
       EXPECT_EQ((*tokenizer)
                     ->Encode(entry.at("text").get<std::string>(),
@@ -124,7 +125,8 @@ TEST(GoldenTokenizer, StreamsTheSameText) {
     SCOPED_TRACE(name);
     const auto tokenizer = Open(name);
     ASSERT_NE(tokenizer, nullptr);
-    for (const json& entry : ReadGolden(name).at("tokenizer").at("cases")) {
+    const json golden = ReadGolden(name);
+    for (const json& entry : golden.at("tokenizer").at("cases")) {
       SCOPED_TRACE(entry.at("text").dump(-1, ' ', true));
       const auto ids = entry.at("ids_special").get<std::vector<TokenId>>();
       StreamDecoder stream(*tokenizer);
