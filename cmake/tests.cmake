@@ -4,18 +4,21 @@ include(GoogleTest)
 # All test programs, without the command line that the slow tests drive.
 add_custom_target(test_programs)
 
+# Where the checkout lies: the only object that depends on it.
+add_library(source_dir OBJECT ${CMAKE_SOURCE_DIR}/tests/support/source_dir.cc)
+target_include_directories(source_dir PRIVATE tests)
+target_compile_definitions(source_dir PRIVATE MOXIE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
+
 # One test program for each folder: src/<folder>/**_test.cc and tests/<folder>/*_test.cc.
 function(moxie_test_program name)
   if(NOT ARGN)
     return()
   endif()
-  add_executable(${name} ${ARGN})
+  add_executable(${name} ${ARGN} $<TARGET_OBJECTS:source_dir>)
   add_dependencies(test_programs ${name})
   target_include_directories(${name} PRIVATE src tests)
   target_link_libraries(${name} PRIVATE moxie_library nlohmann_json::nlohmann_json GTest::gtest
                                         GTest::gmock GTest::gtest_main)
-  target_compile_definitions(${name} PRIVATE MOXIE_SOURCE_DIR="${CMAKE_SOURCE_DIR}"
-                                             MOXIE_BINARY_DIR="${CMAKE_BINARY_DIR}")
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
 endfunction()
 

@@ -9,11 +9,12 @@
 #include <optional>
 
 #include "moxie/generate.h"
+#include "support/source_dir.h"
 
 namespace moxie {
 namespace {
 
-const std::string kModels = MOXIE_SOURCE_DIR "/tests/golden/models/";
+const std::string kModels = SourceDir() / "tests/golden/models/";
 
 struct Greedy {
   std::vector<TokenId> prompt;

@@ -5,6 +5,7 @@
 #include <filesystem>
 
 #include "model/weights.h"
+#include "support/source_dir.h"
 
 namespace moxie {
 namespace {
@@ -28,7 +29,7 @@ TEST(Describe, CountsMixtral8x7b) {
 
 /// Every folder's count is that of the elements in its files.
 TEST(Describe, CountsWhatTheFilesHold) {
-  const auto models = std::filesystem::path(MOXIE_SOURCE_DIR) / "tests/golden/models";
+  const auto models = SourceDir() / "tests/golden/models";
   int folders = 0;
   for (const auto& entry : std::filesystem::directory_iterator(models)) {
     SCOPED_TRACE(entry.path().filename().string());

@@ -6,6 +6,7 @@
 
 #include "model/weights.h"
 #include "support/shared.h"
+#include "support/source_dir.h"
 
 namespace moxie {
 namespace {
@@ -35,7 +36,7 @@ void ExpectLoads(const fs::path& folder) {
 }
 
 TEST(GoldenFolders, OfTheTreeLoad) {
-  const auto folders = ModelFolders(fs::path(MOXIE_SOURCE_DIR) / "tests/golden/models");
+  const auto folders = ModelFolders(SourceDir() / "tests/golden/models");
   EXPECT_GE(folders.size(), 11u);
   for (const fs::path& folder : folders) ExpectLoads(folder);
 }

@@ -14,6 +14,8 @@
 #include <string>
 #include <vector>
 
+#include "support/source_dir.h"
+
 namespace moxie {
 namespace {
 
@@ -39,7 +41,7 @@ uint32_t ReadU32(std::istream& in) {
 // the same script.
 TEST(Dequantize, EqualsTheReferencePackageBitForBit) {
   const char* set = std::getenv("MOXIE_QUANT_BLOCKS");
-  std::ifstream in(set != nullptr ? set : MOXIE_SOURCE_DIR "/tests/golden/quant/blocks.bin",
+  std::ifstream in(set != nullptr ? set : SourceDir() / "tests/golden/quant/blocks.bin",
                    std::ios::binary);
   ASSERT_TRUE(in.is_open());
   std::set<DType> seen;

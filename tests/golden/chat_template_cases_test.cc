@@ -3,6 +3,7 @@
 #include <fstream>
 #include <nlohmann/json.hpp>
 
+#include "support/source_dir.h"
 #include "tokenizer/chat_template.h"
 
 namespace moxie {
@@ -12,7 +13,7 @@ using Json = nlohmann::ordered_json;
 
 const Json& Cases() {
   static const Json cases = [] {
-    std::ifstream file(MOXIE_SOURCE_DIR "/tests/golden/template_cases.json");
+    std::ifstream file(SourceDir() / "tests/golden/template_cases.json");
     return Json::parse(file);
   }();
   return cases;

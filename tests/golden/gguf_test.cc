@@ -7,13 +7,14 @@
 #include <vector>
 
 #include "support/golden.h"
+#include "support/source_dir.h"
 
 namespace moxie {
 namespace {
 
 using namespace moxie::testing;
 
-const std::filesystem::path kGolden = std::filesystem::path(MOXIE_SOURCE_DIR) / "tests/golden";
+const std::filesystem::path kGolden = SourceDir() / "tests/golden";
 
 std::vector<std::string> GgufNames() {
   std::vector<std::string> names;

@@ -16,6 +16,7 @@
 #include "formats/npy.h"
 #include "forward/decoder.h"
 #include "support/shared.h"
+#include "support/source_dir.h"
 
 namespace moxie::testing {
 
@@ -190,7 +191,7 @@ inline std::vector<std::filesystem::path> GoldenModelFolders() {
         folders.push_back(entry.path());
     }
   };
-  collect(std::filesystem::path(MOXIE_SOURCE_DIR) / "tests" / "golden" / "models");
+  collect(SourceDir() / "tests" / "golden" / "models");
   if (const auto shared = SharedDir()) collect(*shared / "golden");
   std::ranges::sort(folders);
   return folders;
