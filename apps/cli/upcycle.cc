@@ -1,7 +1,7 @@
 #include <memory>
 
 #include "command.h"
-#include "moxie/transform.h"
+#include "moxie/convert.h"
 #include "options.h"
 #include "terminal.h"
 

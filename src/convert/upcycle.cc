@@ -11,7 +11,7 @@
 #include "formats/model_files.h"
 #include "formats/tensor_writer.h"
 #include "model/config.h"
-#include "moxie/transform.h"
+#include "moxie/convert.h"
 
 namespace moxie {
 namespace {
