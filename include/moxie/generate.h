@@ -9,6 +9,7 @@
 #include <string_view>
 #include <vector>
 
+#include "moxie/constraint.h"
 #include "moxie/model.h"
 #include "moxie/result.h"
 #include "moxie/routing.h"
@@ -23,7 +24,8 @@ using RequestId = int64_t;
 /// Why an answer ended.
 enum class FinishReason : uint8_t {
   kStop,       ///< a token that ends a turn, or a stop string
-  kLength,     ///< max_tokens reached, or the context full
+  kLength,     ///< max_tokens reached, or the context full; or a constraint lets nothing follow,
+               ///< though the answer is not complete (nested more than 1,000 deep)
   kCancelled,  ///< the caller asked
 };
 
@@ -40,6 +42,9 @@ struct Request {
   int32_t top_logprobs = -1;       ///< -1: no log-probabilities; 0: the chosen token's; n: and the
                                    ///< n most probable ones'
   bool observe_routing = false;    ///< fill Completion::routing
+  /// What the answer must look like, or nothing. It ends where nothing can follow, also where
+  /// end_at_stop_tokens is off; stop strings may still cut it.
+  ConstraintPtr constraint;
 };
 
 /// One step of an answer, or of the prompt before it. Valid during the call only.

@@ -13,6 +13,7 @@ namespace moxie {
 ///
 /// The steps always run in this order, each on what the one before left over:
 ///
+///   0. a request's constraint forbids every token that cannot come next (moxie/constraint.h)
 ///   1. logit_bias          added to the logits
 ///   2. repeat_penalty, then frequency_penalty and presence_penalty
 ///   3. temperature 0:      the largest logit, the lower id of equal ones; nothing below runs

@@ -25,6 +25,7 @@ RunningRequest::RunningRequest(RequestId id, Request request, EventHandler on_ev
       stop_strings_(request_.stop),
       tokens_(request_.prompt),
       submitted_(Clock::now()) {
+  if (request_.constraint) constraint_.emplace(request_.constraint);
   const auto prompt = static_cast<int64_t>(tokens_.size());
   most_answer_ = context - prompt;
   if (request_.max_tokens >= 0) most_answer_ = std::min(most_answer_, request_.max_tokens);
@@ -38,12 +39,32 @@ void RunningRequest::MarkStarted(int64_t reused) {
   completion_.reused_tokens = reused;
 }
 
+/// The next token; nothing where a constraint lets none follow.
+Result<std::optional<TokenId>> RunningRequest::Choose(std::span<const float> logits) {
+  if (!constraint_) {
+    MOXIE_TRY_ASSIGN(const TokenId token, sampler_.Sample(logits));
+    return std::optional(token);
+  }
+  MOXIE_TRY_ASSIGN(const std::span<const uint64_t> allowed, constraint_->Mask());
+  if (std::all_of(allowed.begin(), allowed.end(), [](uint64_t word) { return word == 0; }))
+    return std::optional<TokenId>();
+  MOXIE_TRY_ASSIGN(const TokenId token, sampler_.Sample(logits, allowed));
+  MOXIE_CHECK(constraint_->Advance(token));
+  return std::optional(token);
+}
+
 Result<bool> RunningRequest::Advance(std::span<const float> logits) {
-  MOXIE_TRY_ASSIGN(const TokenId token, sampler_.Sample(logits));
+  MOXIE_TRY_ASSIGN(const std::optional<TokenId> choice, Choose(logits));
+  if (!choice) {
+    End(FinishReason::kLength);
+    return true;
+  }
+  const TokenId token = *choice;
   last_token_ = Clock::now();
   if (!answering()) first_token_ = last_token_;
   const std::vector<TokenId>& stops = tokenizer_.stop_tokens();
-  if (request_.end_at_stop_tokens && std::find(stops.begin(), stops.end(), token) != stops.end()) {
+  if ((request_.end_at_stop_tokens || constraint_) &&
+      std::find(stops.begin(), stops.end(), token) != stops.end()) {
     End(FinishReason::kStop);
     return true;
   }
@@ -58,6 +79,10 @@ Result<bool> RunningRequest::Advance(std::span<const float> logits) {
   }
   if (!wanted) {
     End(FinishReason::kCancelled);
+    return true;
+  }
+  if (constraint_ && constraint_->must_end()) {
+    End(FinishReason::kStop);
     return true;
   }
   if (static_cast<int64_t>(completion_.ids.size()) < most_answer_) return false;

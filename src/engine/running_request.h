@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -52,6 +53,7 @@ class RunningRequest {
   Engine::FinishHandler on_finish;
 
  private:
+  Result<std::optional<TokenId>> Choose(std::span<const float> logits);
   bool Emit(TokenId token, const std::string& text, std::span<const float> logits);
 
   RequestId id_;
@@ -59,6 +61,7 @@ class RunningRequest {
   EventHandler on_event_;
   const Tokenizer& tokenizer_;
   Sampler sampler_;
+  std::optional<ConstraintState> constraint_;
   StreamDecoder decoder_;
   StopStrings stop_strings_;
   std::vector<TokenId> tokens_;

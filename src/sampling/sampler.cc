@@ -58,6 +58,18 @@ Result<void> Sampler::CheckLogits(std::span<const float> logits) const {
   return {};
 }
 
+void Sampler::Forbid(std::span<const uint64_t> allowed) {
+  constexpr size_t kBits = 64;
+  for (size_t begin = 0; begin < adjusted_.size(); begin += kBits) {
+    const uint64_t word = begin / kBits < allowed.size() ? allowed[begin / kBits] : 0;
+    if (word == ~uint64_t{0}) continue;
+    const size_t end = std::min(begin + kBits, adjusted_.size());
+    for (size_t i = begin; i < end; ++i) {
+      if ((word >> (i - begin) & 1) == 0) adjusted_[i] = -std::numeric_limits<float>::infinity();
+    }
+  }
+}
+
 void Sampler::ApplyBiasAndPenalties() {
   // Sums beyond a float's range stay finite, and a forbidden token stays forbidden.
   const auto set = [&](int32_t id, float value) {
@@ -191,9 +203,11 @@ int32_t Sampler::Draw() {
   return 0;
 }
 
-Result<int32_t> Sampler::Sample(std::span<const float> logits) {
+Result<int32_t> Sampler::Sample(std::span<const float> logits,
+                                std::optional<std::span<const uint64_t>> allowed) {
   MOXIE_TRY(CheckLogits(logits));
   adjusted_.assign(logits.begin(), logits.end());
+  if (allowed) Forbid(*allowed);
   ApplyBiasAndPenalties();
   int32_t chosen = 0;
   if (options_.temperature == 0.0F) {

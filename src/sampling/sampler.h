@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <unordered_map>
 #include <vector>
@@ -25,11 +26,13 @@ class Sampler {
   /// Chooses the next token and counts it as part of the answer. Takes linear time, but for sorting
   /// the tokens that top_p and typical_p keep.
   ///
-  ///   logits  [vocab_size] f32; -infinity forbids a token
+  ///   logits   [vocab_size] f32; -infinity forbids a token
+  ///   allowed  a bit for each token, bit id % 64 of word id / 64; those without one are forbidden
   ///
   /// Errors: kInvalidInput if the length is not the vocabulary's, a logit is NaN or +infinity, or
   /// every token is forbidden.
-  Result<int32_t> Sample(std::span<const float> logits);
+  Result<int32_t> Sample(std::span<const float> logits,
+                         std::optional<std::span<const uint64_t>> allowed = std::nullopt);
 
  private:
   struct Candidate {
@@ -46,6 +49,7 @@ class Sampler {
 
   Result<void> CheckLogits(std::span<const float> logits) const;
   void Remember(int32_t id);
+  void Forbid(std::span<const uint64_t> allowed);
   void ApplyBiasAndPenalties();
   void CollectCandidates();
   void KeepTopK();

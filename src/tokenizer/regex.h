@@ -42,8 +42,13 @@ struct CharacterClass {
 /// Immutable; safe to use concurrently.
 class Regex {
  public:
+  /// What \d, \w and \s mean. kUnicode: Oniguruma's classes. kPortable: what every dialect agrees
+  /// on, so that a text that matches here matches in JavaScript, Python and RE2 too: ASCII alone
+  /// where the escape adds to a set, all of Unicode's where it takes away (\D, [^\d]).
+  enum class Escapes : uint8_t { kUnicode, kPortable };
+
   /// Errors: kUnsupported (a construct named with its position), kInvalidInput (malformed).
-  static Result<Regex> Compile(std::string_view pattern);
+  static Result<Regex> Compile(std::string_view pattern, Escapes escapes = Escapes::kUnicode);
 
   /// Calls `found(begin, end)` for each match, leftmost first, none empty, none overlapping.
   /// `text` must be well-formed UTF-8. Time is bounded by a constant times the text's length: a
@@ -89,6 +94,10 @@ class Regex {
     uint32_t min = 0;
     uint32_t max = 0;
   };
+
+  /// For those who run it in another way. It starts at its first instruction.
+  const std::vector<Instruction>& program() const { return program_; }
+  const std::vector<CharacterClass>& classes() const { return classes_; }
 
  private:
   friend class RegexParser;

@@ -77,6 +77,16 @@ bool IsRegexWord(char32_t c) {
   return IsWord(c) || c == 0xB2 || c == 0xB3 || c == 0xB9 || (c >= 0xBC && c <= 0xBE);
 }
 
+bool IsAsciiDecimal(char32_t c) { return c >= '0' && c <= '9'; }
+bool IsAsciiWord(char32_t c) {
+  return IsAsciiDecimal(c) || c == '_' || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
+bool IsAsciiWhitespace(char32_t c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
+// What any dialect's \s holds: Python's also the separators of ASCII, JavaScript's U+FEFF.
+bool IsAnyWhitespace(char32_t c) {
+  return IsWhitespace(c) || (c >= 0x1C && c <= 0x1F) || c == 0xFEFF;
+}
+
 CharacterClass::Item PropertyItem(bool (*property)(char32_t), bool negated) {
   return {.first = 1, .property = property, .negated = negated};
 }
@@ -103,7 +113,8 @@ CategorySet CategoriesNamed(std::string_view name) {
 /// Recursive descent over the pattern; nesting is limited to kMaxDepth.
 class RegexParser {
  public:
-  explicit RegexParser(std::string_view pattern) : pattern_(pattern) {}
+  RegexParser(std::string_view pattern, Regex::Escapes escapes)
+      : pattern_(pattern), portable_(escapes == Regex::Escapes::kPortable) {}
 
   Result<Regex> Parse() {
     MOXIE_TRY_ASSIGN(const Part whole, Alternatives(0));
@@ -193,7 +204,10 @@ class RegexParser {
       return OneOf(std::move(set));
     }
     if (Take(".")) {
-      return OneOf({.items = {{.first = '\n', .last = '\n'}}, .negated = true});
+      CharacterClass set{.items = {{.first = '\n', .last = '\n'}}, .negated = true};
+      // JavaScript's line ends.
+      if (portable_) set.items.insert(set.items.end(), {{'\r', '\r'}, {0x2028, 0x2029}});
+      return OneOf(std::move(set));
     }
     if (Take("^")) return Anchor(Kind::kLineStart);
     if (Take("$")) return Anchor(Kind::kLineEnd);
@@ -203,7 +217,7 @@ class RegexParser {
     if (Take("\\B")) return Anchor(Kind::kNotWordBoundary);
     CharacterClass set;
     if (Take("\\")) {
-      MOXIE_TRY_ASSIGN(const CharacterClass::Item item, Escape());
+      MOXIE_TRY_ASSIGN(const CharacterClass::Item item, Escape(false));
       set.items.push_back(item);
     } else {
       MOXIE_TRY_ASSIGN(const char32_t c, Character());
@@ -388,8 +402,14 @@ class RegexParser {
     return part;
   }
 
+  /// \d or, as `upper`, \D, and their like. `inverted`: within [^...].
+  CharacterClass::Item ClassEscape(bool (*unicode)(char32_t), bool (*ascii)(char32_t), bool upper,
+                                   bool inverted) const {
+    return PropertyItem(portable_ && upper == inverted ? ascii : unicode, upper);
+  }
+
   /// What follows a backslash.
-  Result<CharacterClass::Item> Escape() {
+  Result<CharacterClass::Item> Escape(bool inverted) {
     MOXIE_TRY_ASSIGN(const char32_t c, Character());
     const auto character = [](char32_t value) {
       return CharacterClass::Item{.first = value, .last = value};
@@ -397,13 +417,14 @@ class RegexParser {
     switch (c) {
       case 's':
       case 'S':
-        return PropertyItem(IsWhitespace, c == 'S');
+        return ClassEscape(portable_ ? IsAnyWhitespace : IsWhitespace, IsAsciiWhitespace, c == 'S',
+                           inverted);
       case 'd':
       case 'D':
-        return PropertyItem(IsDecimal, c == 'D');
+        return ClassEscape(IsDecimal, IsAsciiDecimal, c == 'D', inverted);
       case 'w':
       case 'W':
-        return PropertyItem(IsRegexWord, c == 'W');
+        return ClassEscape(IsRegexWord, IsAsciiWord, c == 'W', inverted);
       case 'h':
       case 'H':
         return PropertyItem(IsHexDigit, c == 'H');
@@ -474,13 +495,13 @@ class RegexParser {
       if (AtEnd()) return Malformed("a [ without its ]");
       if (Peek() == '[') return Unsupported("a class within a class");
       if (Take("&&")) return Unsupported("the intersection of classes");
-      MOXIE_TRY_ASSIGN(CharacterClass::Item item, BracketItem());
+      MOXIE_TRY_ASSIGN(CharacterClass::Item item, BracketItem(set.negated));
       const bool single = item.property == nullptr && item.categories == 0;
       const bool range =
           single && Peek() == '-' && at_ + 1 < pattern_.size() && pattern_[at_ + 1] != ']';
       if (range) {
         ++at_;
-        MOXIE_TRY_ASSIGN(const CharacterClass::Item last, BracketItem());
+        MOXIE_TRY_ASSIGN(const CharacterClass::Item last, BracketItem(set.negated));
         if (last.property != nullptr || last.categories != 0 || last.first < item.first) {
           return Malformed("a malformed range");
         }
@@ -492,19 +513,22 @@ class RegexParser {
     return set;
   }
 
-  Result<CharacterClass::Item> BracketItem() {
+  Result<CharacterClass::Item> BracketItem(bool inverted) {
     if (Take("\\b")) return CharacterClass::Item{.first = '\b', .last = '\b'};
-    if (Take("\\")) return Escape();
+    if (Take("\\")) return Escape(inverted);
     MOXIE_TRY_ASSIGN(const char32_t c, Character());
     return CharacterClass::Item{.first = c, .last = c};
   }
 
   std::string_view pattern_;
+  bool portable_;
   size_t at_ = 0;
   bool ignore_case_ = false;
   Regex regex_;
 };
 
-Result<Regex> Regex::Compile(std::string_view pattern) { return RegexParser(pattern).Parse(); }
+Result<Regex> Regex::Compile(std::string_view pattern, Escapes escapes) {
+  return RegexParser(pattern, escapes).Parse();
+}
 
 }  // namespace moxie
