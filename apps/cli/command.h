@@ -32,6 +32,7 @@ CLI::App* AddCommand(Program& program, const std::string& name, const std::strin
 // One function for each subcommand, in the file of its name.
 void AddRun(Program& program);
 void AddChat(Program& program);
+void AddServe(Program& program);
 void AddTokenize(Program& program);
 void AddDetokenize(Program& program);
 void AddLogits(Program& program);

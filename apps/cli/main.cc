@@ -18,6 +18,7 @@ void Declare(Program& program) {
   program.app.require_subcommand(1);
   AddRun(program);
   AddChat(program);
+  AddServe(program);
   AddTokenize(program);
   AddDetokenize(program);
   AddLogits(program);

@@ -110,6 +110,10 @@ void AddModelArgument(CLI::App& command, std::string& model) {
 
 void AddModelOptions(CLI::App& command, ModelArguments& arguments) {
   AddModelArgument(command, arguments.model);
+  AddRunOptions(command, arguments);
+}
+
+void AddRunOptions(CLI::App& command, ModelArguments& arguments) {
   command
       .add_option("--threads", arguments.threads, "CPU threads; as many as may be used if absent")
       ->type_name("N")

@@ -31,6 +31,8 @@ struct ModelArguments {
 
 /// MODEL and the options above. `defaults` holds what the help shows as defaults.
 void AddModelOptions(CLI::App& command, ModelArguments& arguments);
+/// The options without MODEL.
+void AddRunOptions(CLI::App& command, ModelArguments& arguments);
 /// MODEL alone, for commands that only look at it.
 void AddModelArgument(CLI::App& command, std::string& model);
 

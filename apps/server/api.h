@@ -1,0 +1,43 @@
+#pragma once
+
+#include <chrono>
+#include <memory>
+#include <string>
+
+#include "moxie/result.h"
+#include "server/http.h"
+
+namespace moxie::server {
+
+/// What a client is told went wrong. Status 0: nothing did.
+struct ApiError {
+  int status = 0;
+  std::string message;
+  std::string type;   ///< OpenAI's: "invalid_request_error", ...
+  std::string param;  ///< the field concerned, or empty
+  std::string code;   ///< or empty
+};
+
+ApiError InvalidRequest(std::string message, std::string param = "");
+/// The library's errors: 400 for what the caller can mend, else 500.
+ApiError FromError(const Error& error, std::string param = "");
+
+/// {"error": {"message", "type", "param", "code"}}
+HttpResponse ErrorResponse(const ApiError& error);
+std::string ErrorJson(const ApiError& error);
+
+/// A request on its way through the server.
+struct Call {
+  HttpRequest http;
+  std::shared_ptr<Exchange> exchange;
+  std::string id;    ///< sent back as x-request-id
+  std::string user;  ///< who asks, for fairness: the API key's number, then the body's user field
+};
+
+/// Seconds since 1970.
+int64_t UnixTime();
+
+/// `prefix` and 24 random letters and digits.
+std::string RandomId(const std::string& prefix, int letters = 24);
+
+}  // namespace moxie::server

@@ -1,0 +1,205 @@
+#include "server/server.h"
+
+#include <algorithm>
+
+#include "server/json.h"
+#include "server/routes.h"
+
+namespace moxie::server {
+namespace {
+
+using RouteHandler = void (*)(Server&, const Call&);
+
+struct RouteEntry {
+  const char* method;
+  const char* path;  ///< ends with '/' where it is a beginning
+  RouteHandler handler;
+  bool needs_key = true;
+};
+
+constexpr RouteEntry kRoutes[] = {
+    {"GET", "/health", GetHealth, false},
+    {"GET", "/ready", GetReady, false},
+    {"GET", "/v1/models", GetModels},
+    {"GET", "/v1/models/", GetModel},
+    {"POST", "/v1/completions", PostCompletions},
+    {"POST", "/v1/chat/completions", PostChatCompletions},
+    {"POST", "/tokenize", PostTokenize},
+    {"POST", "/detokenize", PostDetokenize},
+    {"GET", "/tokenizer_info", GetTokenizerInfo},
+};
+
+bool Matches(const RouteEntry& route, const std::string& path) {
+  const std::string_view pattern = route.path;
+  if (pattern.size() > 1 && pattern.ends_with('/'))
+    return path.size() > pattern.size() && path.starts_with(pattern);
+  return path == pattern;
+}
+
+/// Printable, and short enough to be repeated in headers and logs.
+bool IsTame(std::string_view id) {
+  return !id.empty() && id.size() <= 128 &&
+         std::all_of(id.begin(), id.end(), [](char c) { return c > ' ' && c < 0x7f && c != '"'; });
+}
+
+/// Adds to every answer what all have in common, and logs it when it is complete.
+class TrackedExchange final : public Exchange {
+ public:
+  TrackedExchange(std::shared_ptr<Exchange> inner, Headers headers, const Log& log,
+                  OrderedJson fields)
+      : inner_(std::move(inner)),
+        headers_(std::move(headers)),
+        log_(log),
+        fields_(std::move(fields)),
+        start_(std::chrono::steady_clock::now()) {}
+  ~TrackedExchange() override { Finish(false); }
+
+  void Send(const HttpResponse& response) override {
+    inner_->Send(WithHeaders(response));
+    Finish(true);
+  }
+  void StartStream(const HttpResponse& head) override { inner_->StartStream(WithHeaders(head)); }
+  void Write(std::string_view bytes) override { inner_->Write(bytes); }
+  void EndStream() override {
+    inner_->EndStream();
+    Finish(true);
+  }
+  void OnGone(std::function<void()> gone) override { inner_->OnGone(std::move(gone)); }
+  bool streaming() const override { return inner_->streaming(); }
+
+ private:
+  HttpResponse WithHeaders(const HttpResponse& response) {
+    status_ = response.status;
+    HttpResponse all = response;
+    all.headers.insert(all.headers.end(), headers_.begin(), headers_.end());
+    return all;
+  }
+
+  void Finish(bool complete) {
+    if (logged_) return;
+    logged_ = true;
+    const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - start_;
+    fields_["status"] = status_;
+    fields_["ms"] = std::round(ms.count() * 1000) / 1000;
+    if (!complete) fields_["gone"] = true;
+    log_.Write("request", fields_);
+  }
+
+  std::shared_ptr<Exchange> inner_;
+  Headers headers_;
+  const Log log_;  // Its own: it may outlive the server.
+  OrderedJson fields_;
+  std::chrono::steady_clock::time_point start_;
+  int status_ = 0;
+  bool logged_ = false;
+};
+
+}  // namespace
+
+Server::~Server() {
+  for (const auto& [name, host] : models_) host->Stop();
+}
+
+Server::Server(const ServeOptions& options, HttpServer& http)
+    : options_(options),
+      http_(http),
+      access_(options.access, IsLoopback(options.http.host)),
+      log_(options.log) {}
+
+Result<void> Server::OpenModels() {
+  std::map<std::string, std::shared_ptr<ModelHost>> by_path;
+  for (const ServedModel& served : options_.models) {
+    std::shared_ptr<ModelHost>& host = by_path[served.path];
+    if (host == nullptr) {
+      MOXIE_TRY_ASSIGN(
+          host, ModelHost::Open(served.path, options_.model, [this](std::function<void()> task) {
+            http_.Post(std::move(task));
+          }));
+    }
+    models_[served.name] = host;
+  }
+  return {};
+}
+
+std::shared_ptr<ModelHost> Server::FindModel(const std::string& name, ApiError& error) const {
+  const auto found = models_.find(name);
+  if (found != models_.end()) return found->second;
+  error = {.status = 404,
+           .message = "there is no model " + name + " here (GET /v1/models lists them)",
+           .type = "invalid_request_error",
+           .param = "model",
+           .code = "model_not_found"};
+  return nullptr;
+}
+
+void Server::Handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
+  const std::string_view given = request.Header("x-request-id");
+  Call call{std::move(request), nullptr, IsTame(given) ? std::string(given) : RandomId("req_"), ""};
+  const ApiError refused = [&] {
+    bool needs_key = true;
+    for (const RouteEntry& route : kRoutes)
+      if (Matches(route, call.http.path) && !route.needs_key) needs_key = false;
+    if (call.http.method == "OPTIONS") needs_key = false;
+    return access_.Check(call.http, needs_key, call.user);
+  }();
+  Headers headers = {{"X-Request-Id", call.id}};
+  if (refused.status != 403) {
+    for (auto& header : access_.CorsHeaders(call.http)) headers.push_back(std::move(header));
+  }
+  OrderedJson fields{{"id", call.id},
+                     {"client", call.http.client},
+                     {"method", call.http.method},
+                     {"path", call.http.path}};
+  if (!call.user.empty()) fields["key"] = call.user;
+  const std::string_view trace = call.http.Header("traceparent");
+  if (IsTame(trace)) fields["traceparent"] = trace;
+  if (log_.prompts()) fields["body"] = call.http.body;
+  call.exchange = std::make_shared<TrackedExchange>(std::move(exchange), std::move(headers), log_,
+                                                    std::move(fields));
+  if (refused.status != 0) return call.exchange->Send(ErrorResponse(refused));
+  Route(call);
+}
+
+void Server::Route(const Call& call) {
+  if (call.http.method == "OPTIONS")
+    return call.exchange->Send({.status = 204, .content_type = ""});
+  std::string allowed;
+  const std::string method = call.http.method == "HEAD" ? "GET" : call.http.method;
+  for (const RouteEntry& route : kRoutes) {
+    if (!Matches(route, call.http.path)) continue;
+    if (method == route.method) return route.handler(*this, call);
+    allowed = route.method;
+  }
+  ApiError error = InvalidRequest("there is no " + call.http.path + " here");
+  error.status = 404;
+  if (!allowed.empty()) {
+    error = InvalidRequest(call.http.path + " takes " + allowed);
+    error.status = 405;
+  }
+  HttpResponse response = ErrorResponse(error);
+  if (!allowed.empty()) response.headers.emplace_back("Allow", allowed);
+  call.exchange->Send(response);
+}
+
+Result<void> Serve(const ServeOptions& options,
+                   const std::function<void(const std::string& url)>& on_ready) {
+  if (!IsLoopback(options.http.host) && options.access.keys.empty())
+    return Error{ErrorCode::kInvalidInput,
+                 "--host " + options.http.host +
+                     " can be reached by others: give --api-key or --api-key-file too"};
+  MOXIE_TRY_ASSIGN(const std::unique_ptr<HttpServer> http, HttpServer::Create(options.http));
+  Server server(options, *http);
+  MOXIE_TRY(server.OpenModels());
+  const std::string scheme = options.http.tls_certificate.empty() ? "http" : "https";
+  const bool is_v6 = options.http.host.find(':') != std::string::npos;
+  const std::string host = is_v6 ? "[" + options.http.host + "]" : options.http.host;
+  on_ready(scheme + "://" + host + ":" + std::to_string(http->port()));
+  http->Run(
+      [&](HttpRequest request, std::shared_ptr<Exchange> exchange) {
+        server.Handle(std::move(request), std::move(exchange));
+      },
+      [&] { server.StartDraining(); });
+  return {};
+}
+
+}  // namespace moxie::server

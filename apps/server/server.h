@@ -1,0 +1,87 @@
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "moxie/model.h"
+#include "server/access.h"
+#include "server/api.h"
+#include "server/http.h"
+#include "server/log.h"
+#include "server/model_host.h"
+
+namespace moxie::server {
+
+/// Limits of one request; each is refused with a sentence that names it.
+struct RequestLimits {
+  int64_t choices = 16;      ///< n times prompts, but lists of prompts alone may have
+  int64_t prompts = 256;     ///< this many
+  int64_t unfinished = 512;  ///< choices queued and running, of all users together
+  int64_t stop_strings = 16;
+  int64_t stop_bytes = 256;
+  int64_t logit_biases = 1024;
+  int64_t top_logprobs = 20;
+};
+
+struct ServedModel {
+  std::string name;
+  std::string path;
+};
+
+struct ServeOptions {
+  HttpOptions http;
+  AccessOptions access;
+  RequestLimits limits;
+  ModelOptions model;
+  std::vector<ServedModel> models;  ///< at least one; names and paths may repeat each other
+  LogLevel log = LogLevel::kRequests;
+};
+
+/// Opens the models and serves them until a signal asks to stop. `on_ready` is called with the
+/// server's URL once it answers.
+///
+/// Errors: those of Model::Open and HttpServer::Create; kInvalidInput for an address that others
+/// can reach without an API key.
+Result<void> Serve(const ServeOptions& options,
+                   const std::function<void(const std::string& url)>& on_ready);
+
+/// What the routes share. Used in the server's thread only.
+class Server {
+ public:
+  Server(const ServeOptions& options, HttpServer& http);
+  ~Server();
+  Server(const Server&) = delete;
+  Server& operator=(const Server&) = delete;
+
+  Result<void> OpenModels();
+  void Handle(HttpRequest request, std::shared_ptr<Exchange> exchange);
+  void StartDraining() { draining_ = true; }
+
+  const ServeOptions& options() const { return options_; }
+  HttpServer& http() { return http_; }
+  Log& log() { return log_; }
+  bool draining() const { return draining_; }
+
+  /// The model that a request names; the first one where it names none.
+  /// Errors: 404 with OpenAI's code model_not_found.
+  std::shared_ptr<ModelHost> FindModel(const std::string& name, ApiError& error) const;
+  const std::map<std::string, std::shared_ptr<ModelHost>>& models() const { return models_; }
+  const std::string& default_name() const { return options_.models.front().name; }
+
+  int64_t unfinished = 0;  ///< choices queued and running
+
+ private:
+  void Route(const Call& call);
+
+  ServeOptions options_;
+  HttpServer& http_;
+  Access access_;
+  Log log_;
+  std::map<std::string, std::shared_ptr<ModelHost>> models_;
+  bool draining_ = false;
+};
+
+}  // namespace moxie::server

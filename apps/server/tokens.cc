@@ -1,0 +1,83 @@
+// POST /tokenize and /detokenize, GET /tokenizer_info: what a client without the tokenizer needs.
+#include <limits>
+
+#include "server/json.h"
+#include "server/routes.h"
+
+namespace moxie::server {
+namespace {
+
+/// Reads the body and finds the model that it names; null after an error was sent.
+std::shared_ptr<ModelHost> Open(Server& server, const Call& call, std::optional<Json>& body,
+                                ApiError& error) {
+  body = ParseBody(call.http.body, error);
+  std::shared_ptr<ModelHost> host;
+  if (body) {
+    Fields fields(*body, error);
+    const std::string model = fields.String("model", server.default_name());
+    if (fields.ok()) host = server.FindModel(model, error);
+  }
+  if (host == nullptr) call.exchange->Send(ErrorResponse(error));
+  return host;
+}
+
+}  // namespace
+
+void PostTokenize(Server& server, const Call& call) {
+  ApiError error;
+  std::optional<Json> body;
+  const auto host = Open(server, call, body, error);
+  if (host == nullptr) return;
+  Fields fields(*body, error);
+  // "prompt" as vLLM's, "content" as llama.cpp's server calls it.
+  const char* name = fields.Has("content") ? "content" : "prompt";
+  if (!fields.Has(name)) fields.Fail("prompt", " is missing");
+  const std::string text = fields.String(name);
+  const EncodeOptions options{.add_special = fields.Bool("add_special_tokens", true),
+                              .parse_special = fields.Bool("parse_special", true)};
+  if (!fields.ok()) return call.exchange->Send(ErrorResponse(error));
+  const std::vector<TokenId> ids = host->model().tokenizer().Encode(text, options);
+  call.exchange->Send(
+      {.body = ToText(
+           {{"count", ids.size()}, {"max_model_len", host->model().context()}, {"tokens", ids}})});
+}
+
+void PostDetokenize(Server& server, const Call& call) {
+  ApiError error;
+  std::optional<Json> body;
+  const auto host = Open(server, call, body, error);
+  if (host == nullptr) return;
+  Fields fields(*body, error);
+  const Json* tokens = fields.Array("tokens");
+  if (tokens == nullptr) fields.Fail("tokens", " is missing");
+  std::vector<TokenId> ids;
+  for (const Json& token : tokens != nullptr ? *tokens : Json::array()) {
+    const double id = token.is_number_integer() ? token.get<double>() : -1;
+    if (id < 0 || id > std::numeric_limits<TokenId>::max()) {
+      fields.Fail("tokens", " must be a list of token ids");
+      break;
+    }
+    ids.push_back(static_cast<TokenId>(id));
+  }
+  if (!fields.ok()) return call.exchange->Send(ErrorResponse(error));
+  const std::string text = host->model().tokenizer().Decode(ids, false);
+  call.exchange->Send({.body = ToText({{"prompt", text}, {"content", text}})});
+}
+
+void GetTokenizerInfo(Server& server, const Call& call) {
+  const ModelHost& host = *server.models().at(server.default_name());
+  const Tokenizer& tokenizer = host.model().tokenizer();
+  const auto piece = [&](std::optional<TokenId> id) {
+    return id ? OrderedJson(tokenizer.Piece(*id)) : OrderedJson(nullptr);
+  };
+  const std::string& source = host.description().chat_template;
+  call.exchange->Send({.body = ToText({{"tokenizer_class", host.description().tokenizer},
+                                       {"vocab_size", tokenizer.vocab_size()},
+                                       {"bos_token", piece(tokenizer.bos())},
+                                       {"eos_token", piece(tokenizer.eos())},
+                                       {"add_bos_token", tokenizer.adds_bos()},
+                                       {"chat_template", source.empty() ? OrderedJson(nullptr)
+                                                                        : OrderedJson(source)}})});
+}
+
+}  // namespace moxie::server

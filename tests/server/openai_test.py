@@ -1,0 +1,119 @@
+#!/usr/bin/env python3
+"""OpenAI's routes, driven as a client would. What the model says is compared with what Hugging
+Face's says (tests/golden/models/*/golden.json)."""
+import json
+import tempfile
+import unittest
+
+from server import GOLDEN, Server, chat_model
+
+GREEDY = json.loads((GOLDEN / "mixtral/golden.json").read_text())["greedy"][0]
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.server = Server(chat_model(cls.holder.name), "--parallel", 3).__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+        cls.holder.cleanup()
+
+    def text(self, ids):
+        return self.server.post("/detokenize", {"tokens": ids})["prompt"]
+
+
+class Completions(Case):
+    ASK = {"prompt": GREEDY["prompt_ids"], "max_tokens": len(GREEDY["ids"]), "temperature": 0,
+           "ignore_eos": True}
+
+    def test_says_what_hugging_face_says(self):
+        answer = self.server.post("/v1/completions", self.ASK)
+        self.assertEqual(answer["object"], "text_completion")
+        self.assertEqual(answer["model"], "mixtral")
+        choice = answer["choices"][0]
+        self.assertEqual(choice["text"], self.text(GREEDY["ids"]))
+        self.assertEqual(choice["finish_reason"], "length")
+        self.assertEqual(answer["usage"]["prompt_tokens"], len(GREEDY["prompt_ids"]))
+        self.assertEqual(answer["usage"]["completion_tokens"], len(GREEDY["ids"]))
+
+    def test_streams_the_same(self):
+        chunks = self.server.stream("/v1/completions",
+                                    dict(self.ASK, stream_options={"include_usage": True}))
+        self.assertEqual("".join(c["choices"][0]["text"] for c in chunks if c["choices"]),
+                         self.text(GREEDY["ids"]))
+        self.assertEqual(chunks[-1]["usage"]["completion_tokens"], len(GREEDY["ids"]))
+        reasons = [c["choices"][0]["finish_reason"] for c in chunks if c["choices"]]
+        self.assertEqual(reasons, [None] * (len(reasons) - 1) + ["length"])
+
+    def test_prompts_of_every_kind_come_back_in_order(self):
+        text = "The cat"
+        ids = self.server.post("/tokenize", {"prompt": text})["tokens"]
+        for prompt in (text, ids, [text, text], [ids, ids, [5]]):
+            answer = self.server.post("/v1/completions", {"prompt": prompt, "max_tokens": 3,
+                                                          "temperature": 0, "n": 2})
+            count = 2 * (len(prompt) if prompt is not text and prompt is not ids else 1)
+            self.assertEqual([c["index"] for c in answer["choices"]], list(range(count)))
+            self.assertEqual(answer["choices"][0]["text"], answer["choices"][1]["text"])
+
+    def test_a_seed_repeats_and_choices_differ(self):
+        ask = {"prompt": "a", "max_tokens": 12, "seed": 3, "n": 2, "ignore_eos": True}
+        first, again = (self.server.post("/v1/completions", ask) for _ in range(2))
+        self.assertEqual(first["choices"], again["choices"])
+        self.assertNotEqual(first["choices"][0]["text"], first["choices"][1]["text"])
+
+
+class Chat(Case):
+    ASK = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 6, "temperature": 0,
+           "ignore_eos": True}
+
+    def test_answers_as_the_rendered_prompt_is_continued(self):
+        answer = self.server.post("/v1/chat/completions", self.ASK)
+        ids = self.server.post("/tokenize", {"prompt": "<user>Who?\n<assistant>",
+                                             "add_special_tokens": False})["tokens"]
+        plain = self.server.post("/v1/completions", {"prompt": ids, "max_tokens": 6,
+                                                     "temperature": 0, "ignore_eos": True})
+        self.assertEqual(answer["choices"][0]["message"],
+                         {"role": "assistant", "content": plain["choices"][0]["text"]})
+        self.assertEqual(answer["usage"]["prompt_tokens"], len(ids))
+
+    def test_streams_the_same(self):
+        answer = self.server.post("/v1/chat/completions", self.ASK)
+        chunks = self.server.stream("/v1/chat/completions", self.ASK)
+        self.assertEqual(chunks[0]["choices"][0]["delta"]["role"], "assistant")
+        self.assertEqual("".join(c["choices"][0]["delta"].get("content", "") for c in chunks),
+                         answer["choices"][0]["message"]["content"])
+
+    def test_logprobs_have_the_tokens_bytes(self):
+        ask = dict(self.ASK, logprobs=True, top_logprobs=2)
+        entries = self.server.post("/v1/chat/completions", ask)["choices"][0]["logprobs"]["content"]
+        self.assertEqual(len(entries), 6)
+        for entry in entries:
+            self.assertEqual(entry["top_logprobs"][0]["logprob"], entry["logprob"])
+            self.assertEqual(len(entry["top_logprobs"]), 2)
+            self.assertTrue(all(0 <= b < 256 for b in entry["bytes"]))
+
+    def test_parts_and_the_newer_role_are_understood(self):
+        parts = [{"role": "developer", "content": "Be brief."},
+                 {"role": "user", "content": [{"type": "text", "text": "Wh"},
+                                              {"type": "text", "text": "o?"}]}]
+        plain = [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Who?"}]
+        first, second = (self.server.post("/v1/chat/completions", dict(self.ASK, messages=m))
+                         for m in (parts, plain))
+        self.assertEqual(first["choices"], second["choices"])
+
+
+class Models(Case):
+    def test_lists_the_model(self):
+        listed = self.server.get("/v1/models")["data"]
+        self.assertEqual([m["id"] for m in listed], ["mixtral"])
+        self.assertEqual(self.server.get("/v1/models/mixtral"), listed[0])
+        self.assertEqual(self.server.get("/health"), {"status": "ok"})
+        error = self.server.post("/v1/completions", {"model": "x", "prompt": "a"}, 404)["error"]
+        self.assertEqual(error["code"], "model_not_found")
+
+
+if __name__ == "__main__":
+    unittest.main()

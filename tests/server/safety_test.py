@@ -1,0 +1,182 @@
+#!/usr/bin/env python3
+"""What must not harm the server: foreign hosts and pages, wrong keys, requests without measure."""
+import http.client
+import json
+import socket
+import subprocess
+import tempfile
+import time
+import unittest
+
+from python_support import MOXIE
+from server import GOLDEN, Server, chat_model
+
+MIXTRAL = GOLDEN / "mixtral"
+
+
+class Case(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.server = Server(chat_model(cls.holder.name), "--parallel", 2).__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+        cls.holder.cleanup()
+
+    def refused(self, path, body, param=None, status=400):
+        got, _, answer = self.server.request("POST", path, body)
+        self.assertEqual(got, status, (body, answer))
+        self.assertEqual(set(answer["error"]), {"message", "type", "param", "code"})
+        if param is not None:
+            self.assertEqual(answer["error"]["param"], param, answer)
+        return answer["error"]["message"]
+
+
+class Fields(Case):
+    def test_numbers_out_of_range_are_refused_by_name(self):
+        for field, values in {
+                "n": (-1, 0, 17, 1e30, "2", 1.5), "max_tokens": (-1, 1 << 40, -1e30, "x", [1]),
+                "temperature": (-0.1, 1e9, "hot"), "top_p": (-1, 1.01), "min_p": (2,),
+                "top_k": (-2, 1 << 40), "presence_penalty": (3,), "frequency_penalty": (-2.5,),
+                "repeat_penalty": (0, -1), "logprobs": (-1, 21, 1 << 70), "seed": (1.5, "a", 1e30),
+                "stop": (["x"] * 17, 5, ["a", 1], "y" * 300), "echo": ("yes",), "stream": (1,),
+                "logit_bias": ({"-1": 1}, {"x": 1}, {"1": 101}, {"1": "a"}, [1],
+                               {"99999999999": 1}, {str(i): 0 for i in range(1025)}),
+                "best_of": (3,), "suffix": ("x",), "prompt": (7, {}, [1.5], [[1], "a"], [[[1]]]),
+        }.items():
+            for value in values:
+                if field == "prompt" and value == [[1], "a"]:
+                    continue  # A mixture of both is understood.
+                with self.subTest(field=field, value=str(value)[:60]):
+                    self.refused("/v1/completions", {"prompt": "a", "max_tokens": 1,
+                                                     field: value}, field)
+
+    def test_ids_and_lengths_beyond_the_model(self):
+        self.assertIn("vocabulary", self.refused("/v1/completions", {"prompt": [333]}))
+        self.assertIn("vocabulary", self.refused("/v1/completions", {"prompt": [-5]}))
+        self.assertIn("vocabulary", self.refused("/v1/completions", {"prompt": [1 << 62]}))
+        self.assertIn("context", self.refused("/v1/completions", {"prompt": [5] * 128}))
+        self.assertIn("no tokens", self.refused("/v1/completions", {"prompt": []}))
+        self.refused("/v1/completions", {"prompt": "a", "logit_bias": {"400": 1}})
+        self.refused("/v1/completions", {"prompt": [[5]] * 257}, "prompt")
+        self.refused("/v1/completions", {}, "prompt")
+
+    def test_bodies_that_are_no_requests(self):
+        for body in ("", "null", "[]", "{", "{}x", "\xff", '"a"', b"\xff\xfe", '{"prompt":"\\ud800"}',
+                     "[" * 60000, '{"a":' * 60000 + "1" + "}" * 60000):
+            with self.subTest(body=str(body)[:20]):
+                self.refused("/v1/completions", body)
+        self.assertIn("64 deep", self.refused(
+            "/v1/completions", '{"prompt":' + "[" * 60000 + "]" * 60000 + "}"))
+
+    def test_messages(self):
+        for messages in ([], [5], [{}], [{"role": "king", "content": "x"}],
+                         [{"role": "user", "content": 5}],
+                         [{"role": "user", "content": [{"type": "image_url"}]}]):
+            with self.subTest(messages=messages):
+                self.refused("/v1/chat/completions", {"messages": messages})
+        self.refused("/v1/chat/completions", {}, "messages")
+        self.refused("/v1/chat/completions", {"messages": [{"role": "user", "content": "x"}],
+                                              "top_logprobs": 3}, "top_logprobs")
+
+    def test_routes(self):
+        self.refused("/v1/nope", {}, status=404)
+        status, headers, _ = self.server.request("GET", "/v1/completions")
+        self.assertEqual((status, headers["Allow"]), (405, "POST"))
+
+
+class Http(Case):
+    def raw(self, data, timeout=10):
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=timeout) as client:
+            client.sendall(data)
+            answer = b""
+            while chunk := client.recv(65536):
+                answer += chunk
+            return answer
+
+    def test_a_host_that_is_not_ours_is_refused(self):
+        for host in ("evil.example", "127.evil.example", "localhost.evil", ""):
+            status, _, _ = self.server.request("GET", "/health", headers={"Host": host})
+            self.assertEqual(status, 403, host)
+        for host in ("localhost", "127.0.0.1:99", "[::1]:8080"):
+            status, _, _ = self.server.request("GET", "/health", headers={"Host": host})
+            self.assertEqual(status, 200, host)
+
+    def test_a_page_from_elsewhere_is_refused(self):
+        status, headers, _ = self.server.request("POST", "/tokenize", {"prompt": "a"},
+                                                 {"Origin": "https://evil.example"})
+        self.assertEqual(status, 403)
+        self.assertNotIn("Access-Control-Allow-Origin", headers)
+        own = f"http://127.0.0.1:{self.server.port}"
+        status, _, _ = self.server.request("POST", "/tokenize", {"prompt": "a"}, {"Origin": own})
+        self.assertEqual(status, 200)
+
+    def test_too_much_is_refused_before_it_is_read(self):
+        head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
+        self.assertIn(b" 413 ", self.raw(head + b"Content-Length: 99999999999\r\n\r\n"))
+        self.assertIn(b" 431 ", self.raw(head + b"X: " + b"y" * 100000 + b"\r\n\r\n"))
+        self.assertIn(b" 400 ", self.raw(b"\x16\x03\x01hello\r\n\r\n"))
+        self.assertIn(b" 400 ", self.raw(head + b"Content-Length: -5\r\n\r\n"))
+
+    def test_pipelined_requests_are_answered_in_order(self):
+        one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
+        answer = self.raw(one + b"\r\n" + one.replace(b"health", b"ready") +
+                          b"Connection: close\r\n\r\n")
+        self.assertLess(answer.index(b'"ok"'), answer.index(b'"ready"'))
+
+    def test_a_large_body_is_asked_for(self):
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as client:
+            body = json.dumps({"prompt": "a" * 5000}).encode()
+            client.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nExpect: 100-continue\r\n"
+                           b"Content-Length: %d\r\n\r\n" % len(body))
+            self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 100 "))
+            client.sendall(body)
+            self.assertTrue(client.recv(100).startswith(b"HTTP/1.1 200 "))
+
+    def test_request_ids_come_back_and_are_logged(self):
+        _, headers, _ = self.server.request("GET", "/health", headers={
+            "X-Request-Id": "mine-1", "traceparent": "00-abc-def-01"})
+        self.assertEqual(headers["X-Request-Id"], "mine-1")
+        self.server.post("/tokenize", {"prompt": "a secret"})
+        deadline = time.monotonic() + 5
+        while not any("/tokenize" in line for line in self.server.log):
+            self.assertLess(time.monotonic(), deadline)
+        line = next(line for line in self.server.log if '"mine-1"' in line)
+        self.assertEqual(json.loads(line)["traceparent"], "00-abc-def-01")
+        self.assertNotIn("a secret", "".join(self.server.log))
+
+
+class Starting(unittest.TestCase):
+    def failed(self, *arguments):
+        run = subprocess.run([MOXIE, "serve", *map(str, arguments)], capture_output=True, text=True,
+                             timeout=60)
+        self.assertEqual(run.returncode, 1, run.stderr)
+        self.assertEqual(run.stderr.count("\n"), 1, run.stderr)
+        self.assertTrue(run.stderr.startswith("moxie serve: "))
+        return run.stderr
+
+    def test_needs_a_key_where_others_can_reach_it(self):
+        self.assertIn("--api-key", self.failed(MIXTRAL, "--host", "0.0.0.0", "--port", "0"))
+
+    def test_says_what_is_wrong(self):
+        self.assertIn("no MODEL", self.failed())
+        self.assertIn("NAME=MODEL", self.failed("--name", "x"))
+        self.failed("/no/such/model", "--port", "0")
+        with Server(MIXTRAL) as server:
+            self.assertIn(str(server.port), self.failed(MIXTRAL, "--port", server.port))
+
+    def test_keys(self):
+        with Server(MIXTRAL, "--host", "0.0.0.0", "--api-key", "one", "--api-key", "two") as server:
+            for headers, want in (({}, 401), ({"Authorization": "Bearer on"}, 401),
+                                  ({"Authorization": "Bearer oneone"}, 401),
+                                  ({"Authorization": "Bearer one"}, 200),
+                                  ({"x-api-key": "two"}, 200)):
+                status, _, _ = server.request("GET", "/v1/models", headers=headers)
+                self.assertEqual(status, want, headers)
+            self.assertEqual(server.request("GET", "/health")[0], 200)
+
+
+if __name__ == "__main__":
+    unittest.main()
