@@ -38,6 +38,7 @@ void AddDetokenize(Program& program);
 void AddLogits(Program& program);
 void AddPerplexity(Program& program);
 void AddInspect(Program& program);
+void AddConvert(Program& program);
 void AddUpcycle(Program& program);
 void AddBench(Program& program);
 void AddDoctor(Program& program);

@@ -24,6 +24,7 @@ void Declare(Program& program) {
   AddLogits(program);
   AddPerplexity(program);
   AddInspect(program);
+  AddConvert(program);
   AddUpcycle(program);
   AddBench(program);
   AddDoctor(program);

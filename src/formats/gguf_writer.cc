@@ -1,3 +1,4 @@
+#include <map>
 #include <string>
 #include <type_traits>
 
@@ -49,15 +50,28 @@ class Header {
   std::string bytes_;
 };
 
-bool IsWritten(std::string_view key) { return !key.starts_with("split."); }
+using Values = std::map<std::string, GgufValue, std::less<>>;
 
-void AddMetadata(const GgufMetadata& metadata, Header* header) {
-  for (const auto& [key, value] : metadata.values) {
-    if (!IsWritten(key)) continue;
+void AddMetadata(const Values& values, Header* header) {
+  for (const auto& [key, value] : values) {
     header->Add(key);
     header->Add(static_cast<uint32_t>(value.index()));
     std::visit([&](const auto& v) { header->Add(v); }, value);
   }
+}
+
+/// The keys that are written, with those of the split set.
+Values WrittenKeys(const GgufMetadata& metadata, const SplitPlace& split) {
+  Values values;
+  for (const auto& [key, value] : metadata.values) {
+    if (!key.starts_with("split.")) values.emplace(key, value);
+  }
+  if (split.count > 1) {
+    values["split.no"] = split.number;
+    values["split.count"] = split.count;
+    values["split.tensors.count"] = split.tensors;
+  }
+  return values;
 }
 
 void AddTensors(std::span<const TensorSpec> tensors, std::span<const uint64_t> bytes,
@@ -78,18 +92,18 @@ void AddTensors(std::span<const TensorSpec> tensors, std::span<const uint64_t> b
 
 Result<TensorWriter> TensorWriter::CreateGguf(const std::filesystem::path& path,
                                               const GgufMetadata& metadata,
-                                              std::span<const TensorSpec> tensors) {
+                                              std::span<const TensorSpec> tensors,
+                                              const SplitPlace& split) {
   MOXIE_TRY_ASSIGN(const uint64_t alignment, GgufAlignment(metadata));
   MOXIE_TRY_ASSIGN(std::vector<uint64_t> bytes, SpecBytes(path.string(), tensors));
-  uint64_t key_values = 0;
-  for (const auto& [key, value] : metadata.values) key_values += IsWritten(key) ? 1 : 0;
+  const Values values = WrittenKeys(metadata, split);
 
   Header header;
   header.Raw("GGUF");
   header.Add(kVersion);
   header.Add<uint64_t>(tensors.size());
-  header.Add(key_values);
-  AddMetadata(metadata, &header);
+  header.Add<uint64_t>(values.size());
+  AddMetadata(values, &header);
   AddTensors(tensors, bytes, alignment, &header);
   header.PadTo(alignment);
   MOXIE_TRY_ASSIGN(AtomicFile file, AtomicFile::Create(path));

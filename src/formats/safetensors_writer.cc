@@ -8,8 +8,8 @@
 namespace moxie {
 namespace {
 
-const char* TypeName(DType type) {
-  switch (type) {
+const char* TypeName(const TensorSpec& tensor) {
+  switch (tensor.type) {
     case DType::kF32:
       return "F32";
     case DType::kF16:
@@ -19,7 +19,7 @@ const char* TypeName(DType type) {
     case DType::kF64:
       return "F64";
     case DType::kI8:
-      return "I8";
+      return tensor.is_unsigned ? "U8" : "I8";
     case DType::kI16:
       return "I16";
     case DType::kI32:
@@ -60,7 +60,7 @@ Result<TensorWriter> TensorWriter::CreateSafetensors(
   uint64_t offset = 0;
   for (size_t i = 0; i < tensors.size(); ++i) {
     const TensorSpec& tensor = tensors[i];
-    const char* type = TypeName(tensor.type);
+    const char* type = TypeName(tensor);
     if (type == nullptr) {
       return Error{ErrorCode::kUnsupported, name + ": a safetensors file cannot hold " +
                                                 Printable(tensor.name) + " as " +

@@ -112,4 +112,11 @@ const TensorInfo* TensorFiles::Find(std::string_view name) const {
   return it == by_name_.end() ? nullptr : &tensors_[it->second];
 }
 
+void TensorFiles::ReleasePages() const {
+  for (const MappedFile& file : files_) {
+    if (file.bytes().empty()) continue;
+    ::madvise(const_cast<std::byte*>(file.bytes().data()), file.bytes().size(), MADV_DONTNEED);
+  }
+}
+
 }  // namespace moxie

@@ -82,6 +82,10 @@ class TensorFiles {
     return files_[static_cast<size_t>(tensor.file)].bytes().subspan(tensor.offset, tensor.bytes);
   }
 
+  /// Lets go of the pages that were touched so far: they stop counting as this process's memory and
+  /// come back when they are touched again. Safe to call while others read.
+  void ReleasePages() const;
+
  private:
   std::vector<MappedFile> files_;
   std::vector<TensorInfo> tensors_;

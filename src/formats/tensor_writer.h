@@ -22,6 +22,14 @@ struct TensorSpec {
   std::string name;
   DType type = DType::kF32;
   std::vector<int64_t> shape;  ///< outermost first
+  bool is_unsigned = false;    ///< of DType::kI8 in safetensors: U8 is written
+};
+
+/// Which file of a split set a GGUF is.
+struct SplitPlace {
+  uint16_t number = 0;  ///< from 0
+  uint16_t count = 1;
+  int32_t tensors = 0;  ///< of all files
 };
 
 /// Writes a file of tensors whose names, types and shapes are known before their data: bytes
@@ -30,14 +38,15 @@ struct TensorSpec {
 class TensorWriter {
  public:
   /// A GGUF of version 3. The metadata keep the types of their values, and general.alignment
-  /// holds; keys split.* are left out, since the result is one file.
+  /// holds; keys split.* are left out, and those of `split` written where it is one of several.
   ///
   /// Errors: kInvalidInput for a bad shape, alignment or a name twice; those of AtomicFile.
   static Result<TensorWriter> CreateGguf(const std::filesystem::path& path,
                                          const GgufMetadata& metadata,
-                                         std::span<const TensorSpec> tensors);
+                                         std::span<const TensorSpec> tensors,
+                                         const SplitPlace& split = {});
 
-  /// A safetensors file of float and integer types (DType::kI8 is written as I8).
+  /// A safetensors file of float and integer types (DType::kI8 is written as I8 or U8).
   ///
   /// Errors: as above; kUnsupported for a block-quantised type.
   static Result<TensorWriter> CreateSafetensors(

@@ -53,4 +53,20 @@ void PackMxfp4Row(const std::byte* blocks, const std::byte* scales, int64_t bloc
   }
 }
 
+void UnpackMxfp4Row(const std::byte* in, int64_t block_count, std::byte* blocks,
+                    std::byte* scales) {
+  constexpr int kHalf = BlockMXFP4::kElements / 2;
+  for (int64_t b = 0; b < block_count; ++b) {
+    BlockMXFP4 block;
+    std::memcpy(&block, in + b * static_cast<int64_t>(sizeof block), sizeof block);
+    if (scales != nullptr) scales[b] = std::byte{block.e};
+    if (blocks == nullptr) continue;
+    const auto code = [&block](int element) {
+      return element < kHalf ? block.q[element] & 0xf : block.q[element - kHalf] >> 4;
+    };
+    for (int i = 0; i < kHalf; ++i)
+      blocks[b * kHalf + i] = static_cast<std::byte>(code(2 * i) | code(2 * i + 1) << 4);
+  }
+}
+
 }  // namespace moxie

@@ -24,4 +24,7 @@ void CopyTransposed(const std::byte* in, int64_t in_cols, int64_t first_col, int
 void PackMxfp4Row(const std::byte* blocks, const std::byte* scales, int64_t block_count,
                   std::byte* out);
 
+/// The reverse, of one row's blocks or several rows'; `blocks` or `scales` may be null.
+void UnpackMxfp4Row(const std::byte* in, int64_t block_count, std::byte* blocks, std::byte* scales);
+
 }  // namespace moxie

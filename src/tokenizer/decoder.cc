@@ -85,7 +85,7 @@ int ByteOfPiece(std::string_view piece) {
   return high < 0 || low < 0 ? -1 : high * 16 + low;
 }
 
-void Decoder::ApplyStep(const DecoderStep& step, std::vector<std::string>* pieces) {
+void TokenDecoder::ApplyStep(const DecoderStep& step, std::vector<std::string>* pieces) {
   switch (step.kind) {
     case Kind::kByteLevel: {
       std::string bytes;
@@ -113,12 +113,12 @@ void Decoder::ApplyStep(const DecoderStep& step, std::vector<std::string>* piece
   }
 }
 
-std::string Decoder::Decode(std::vector<std::string> pieces) const {
+std::string TokenDecoder::Decode(std::vector<std::string> pieces) const {
   for (const DecoderStep& step : steps_) ApplyStep(step, &pieces);
   return Join(pieces, steps_.empty() ? " " : "");
 }
 
-std::string Decoder::PieceBytes(std::string_view piece, bool begins) const {
+std::string TokenDecoder::PieceBytes(std::string_view piece, bool begins) const {
   std::string bytes(piece);
   if (steps_.empty() && !begins) bytes.insert(0, " ");
   bool fused = false;

@@ -23,9 +23,9 @@ struct DecoderStep {
 
 /// Pieces to text, as Hugging Face's `tokenizers` does it; without steps, pieces are words with
 /// spaces between them. Immutable.
-class Decoder {
+class TokenDecoder {
  public:
-  explicit Decoder(std::vector<DecoderStep> steps = {}) : steps_(std::move(steps)) {}
+  explicit TokenDecoder(std::vector<DecoderStep> steps = {}) : steps_(std::move(steps)) {}
 
   std::string Decode(std::vector<std::string> pieces) const;
 

@@ -92,6 +92,7 @@ Result<GgufSplit> FindGgufSplit(std::string_view name) {
     split.ignore_merges = entry.ignore_merges;
     split.nfc = entry.nfc;
     split.adds_bos = entry.adds_bos;
+    split.patterns = entry.patterns;
     for (const std::string_view pattern : entry.patterns) {
       MOXIE_TRY_ASSIGN(Regex regex, Regex::Compile(pattern));
       PreTokenizerStep step;
@@ -103,6 +104,24 @@ Result<GgufSplit> FindGgufSplit(std::string_view name) {
   return Error{ErrorCode::kUnsupported,
                "tokenizer.ggml.pre: \"" + std::string(name.substr(0, 60)) +
                    "\" is not a way to split text that is known (such as llama-bpe or gpt-2)"};
+}
+
+std::optional<std::string_view> NameGgufSplit(std::span<const std::string> patterns, bool nfc,
+                                              bool ignore_merges) {
+  const Entry* best = nullptr;
+  int best_agreement = -1;
+  for (const Entry& entry : Entries()) {
+    if (!std::ranges::equal(entry.patterns, patterns)) continue;
+    const int agreement =
+        (entry.nfc == nfc ? 2 : 0) + (entry.ignore_merges == ignore_merges ? 1 : 0);
+    if (agreement > best_agreement) best = &entry;
+    best_agreement = std::max(best_agreement, agreement);
+  }
+  if (best == nullptr) return std::nullopt;
+  // The name that llama.cpp's converter writes where several mean the same.
+  constexpr std::string_view kUsual = "llama-bpe";
+  const bool usual = std::ranges::find(best->names, kUsual) != best->names.end();
+  return usual ? kUsual : best->names.front();
 }
 
 }  // namespace moxie

@@ -143,7 +143,7 @@ Result<TokenizerParts> LoadByteLevel(const GgufMetadata& metadata, GgufVocabular
   if (space.value_or(false)) bytes.prepend = PreTokenizerStep::Prepend::kFirst;
   split.steps.push_back(std::move(bytes));
   parts.pre_tokenizer = PreTokenizer(std::move(split.steps));
-  parts.decoder = Decoder({{.kind = DecoderStep::Kind::kByteLevel}});
+  parts.decoder = TokenDecoder({{.kind = DecoderStep::Kind::kByteLevel}});
   MOXIE_TRY(AddEnds(metadata, split.adds_bos, &parts));
   return parts;
 }

@@ -266,7 +266,7 @@ Result<TokenizerParts> LoadTokenizerJson(std::string_view text) {
   MOXIE_TRY_ASSIGN(auto words, ParsePreTokenizer(FindMember(root, "pre_tokenizer")));
   parts.pre_tokenizer = PreTokenizer(std::move(words));
   MOXIE_TRY_ASSIGN(auto decoder, ParseDecoder(FindMember(root, "decoder")));
-  parts.decoder = Decoder(std::move(decoder));
+  parts.decoder = TokenDecoder(std::move(decoder));
   MOXIE_TRY(ParsePostProcessor(FindMember(root, "post_processor"), *parts.vocabulary, 0, &parts));
   parts.special.resize(static_cast<size_t>(parts.vocabulary->size()));
   for (const AddedToken& token : parts.added) {

@@ -139,7 +139,7 @@ Result<TokenizerParts> LoadTekken(std::string_view text) {
   split.regex = std::make_shared<const Regex>(std::move(regex));
   PreTokenizerStep bytes{.kind = PreTokenizerStep::Kind::kByteLevel};
   parts.pre_tokenizer = PreTokenizer({std::move(split), std::move(bytes)});
-  parts.decoder = Decoder({{.kind = DecoderStep::Kind::kByteLevel}});
+  parts.decoder = TokenDecoder({{.kind = DecoderStep::Kind::kByteLevel}});
   parts.special.assign(static_cast<size_t>(tekken.special_count), true);
   parts.added = std::move(tekken.special);
   parts.bos = parts.vocabulary->Find("<s>");

@@ -24,7 +24,7 @@ struct TokenizerParts {
   std::vector<AddedToken> added;
   Normalizer normalizer;
   PreTokenizer pre_tokenizer;
-  Decoder decoder;
+  TokenDecoder decoder;
   std::vector<TokenId> prefix;  ///< put before a text where special tokens are added
   std::vector<TokenId> suffix;
   std::vector<bool> special;  ///< by id

@@ -222,7 +222,7 @@ std::unique_ptr<TokenModel> MakeModel(const SentencePieceModel& model,
 }
 
 /// As Hugging Face decodes Llama's vocabularies.
-Decoder MakeDecoder(const SentencePieceModel& model) {
+TokenDecoder MakeDecoder(const SentencePieceModel& model) {
   std::vector<DecoderStep> steps = {
       {.kind = DecoderStep::Kind::kReplace, .pattern = "\xE2\x96\x81", .text = " "},
       {.kind = DecoderStep::Kind::kByteFallback},
@@ -230,7 +230,7 @@ Decoder MakeDecoder(const SentencePieceModel& model) {
   if (model.add_dummy_prefix && !model.treat_whitespace_as_suffix) {
     steps.push_back({.kind = DecoderStep::Kind::kStrip, .text = " ", .start = 1});
   }
-  return Decoder(std::move(steps));
+  return TokenDecoder(std::move(steps));
 }
 
 void AddSpecialTokens(const SentencePieceModel& model, TokenizerParts* parts) {

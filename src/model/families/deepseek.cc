@@ -61,7 +61,8 @@ Result<void> ScaleScores(const ConfigSource& source, ModelConfig& config) {
   double mscale_all = 0;
   if (source.is_gguf()) {
     MOXIE_TRY_ASSIGN(mscale_all, settings.NumberOr(keys::kRopeLogMultiplier, 0, 100, 0));
-    mscale_all *= 10;
+    // The tenth is a float32: 0.1f * 10 is not 1, but rounds to it.
+    mscale_all = static_cast<double>(static_cast<float>(mscale_all * 10));
   } else {
     MOXIE_TRY_ASSIGN(mscale_all, settings.NumberOr(keys::kRopeMscaleAll, 0, 1000, 0));
   }
@@ -125,6 +126,8 @@ Result<void> ReadGate(const ConfigSource& source, ModelConfig& config) {
   MOXIE_TRY_ASSIGN(router.renormalise, settings.BooleanOr(keys::kRenormalise, !source.is_gguf()));
   MOXIE_TRY_ASSIGN(router.scale, settings.NumberOr(kScale, 0, 1e6, source.is_gguf() ? 1.0 : 2.5));
   if (router.scale == 0) router.scale = 1;  // GGUF: not scaled.
+  // A float32 in a GGUF, and as such multiplied in the published code.
+  router.scale = static_cast<double>(static_cast<float>(router.scale));
   return ReadGroups(settings, router);
 }
 

@@ -1,0 +1,283 @@
+#include <utility>
+
+#include "convert/tensor_planner.h"
+
+namespace moxie {
+namespace {
+
+/// The `index`-th expert's matrix of views that are one stack or one each.
+TensorView Expert(const std::vector<TensorView>& views, int64_t experts, int64_t index) {
+  if (std::cmp_equal(views.size(), experts) && views.front().rows.size() == 1)
+    return views[static_cast<size_t>(index)];
+  return Entry(views.front(), index);
+}
+
+/// Element, row or matrix `first` and then every `step`-th along the last axis of `axes`.
+void EveryOther(std::vector<Axis>& axes, TensorView& view, int64_t first) {
+  Axis& axis = axes.back();
+  view.data += first * axis.stride;
+  if (view.scales != nullptr) view.scales += first * axis.stride / 16;
+  axis = {axis.count / 2, 2 * axis.stride};
+}
+
+}  // namespace
+
+Result<void> TensorPlanner::Experts() {
+  MOXIE_TRY_ASSIGN(const ExpertMatrices found, FindExperts());
+  const int64_t experts = config_.router.experts;
+  const int64_t dim = config_.dim;
+  const int64_t ffn = config_.expert_ffn_dim;
+  if (to_layout_ == FileLayout::kGguf) {
+    MOXIE_TRY(Add(Name(&TensorNames::experts_gate), {experts, ffn, dim}, found.gate));
+    MOXIE_TRY(Add(Name(&TensorNames::experts_up), {experts, ffn, dim}, found.up));
+    MOXIE_TRY(Add(Name(&TensorNames::experts_down), {experts, dim, ffn}, found.down));
+  } else if (family_.transposed_experts) {
+    const bool packed = found.gate.front().type == DType::kMXFP4 && !type_;
+    MOXIE_TRY(packed ? AddMxfp4Experts(found) : AddTransposedExperts(found));
+  } else {
+    for (int64_t e = 0; e < experts; ++e) {
+      const auto add = [&](TensorRole role, const std::vector<TensorView>& from, int64_t rows,
+                           int64_t columns) {
+        return Add(Name(role, ".weight", e), {rows, columns}, {Expert(from, experts, e)});
+      };
+      MOXIE_TRY(add(&TensorNames::expert_gate, found.gate, ffn, dim));
+      MOXIE_TRY(add(&TensorNames::expert_up, found.up, ffn, dim));
+      MOXIE_TRY(add(&TensorNames::expert_down, found.down, dim, ffn));
+    }
+  }
+  return config_.expert_bias ? ExpertBiases() : Result<void>();
+}
+
+Result<TensorPlanner::ExpertMatrices> TensorPlanner::FindExperts() {
+  const bool gguf = files_.layout == FileLayout::kGguf;
+  if (family_.transposed_experts && !gguf)
+    return Has(&TensorNames::experts_gate_up, "_blocks") ? Mxfp4Experts() : TransposedExperts();
+  if (finder_.Has(From(&TensorNames::expert_gate, ".weight", 0))) return SeparateExperts();
+  if (gguf) return StackedExperts(".weight");
+  if (Has(&TensorNames::experts_gate, "")) return FlatExperts();
+  if (Has(&TensorNames::experts_gate_up, "")) return StackedExperts("");
+  return SeparateExperts();  // Names the tensors that are missing.
+}
+
+Result<TensorPlanner::ExpertMatrices> TensorPlanner::SeparateExperts() {
+  ExpertMatrices out;
+  const auto find = [&](TensorRole role, int64_t expert, const Shape& shape,
+                        std::vector<TensorView>& to) -> Result<void> {
+    MOXIE_TRY_ASSIGN(const TensorInfo* tensor,
+                     finder_.Need(From(role, ".weight", expert), shape));
+    to.push_back(View(*tensor));
+    return {};
+  };
+  const Shape in = {config_.expert_ffn_dim, config_.dim};
+  for (int64_t e = 0; e < config_.router.experts; ++e) {
+    MOXIE_TRY(find(&TensorNames::expert_gate, e, in, out.gate));
+    MOXIE_TRY(find(&TensorNames::expert_up, e, in, out.up));
+    MOXIE_TRY(find(&TensorNames::expert_down, e, {in[1], in[0]}, out.down));
+  }
+  return out;
+}
+
+/// One tensor a matrix with the experts stacked, or gate and up in one tensor, gate's rows first.
+Result<TensorPlanner::ExpertMatrices> TensorPlanner::StackedExperts(std::string_view suffix) {
+  const int64_t experts = config_.router.experts;
+  const int64_t dim = config_.dim;
+  const int64_t ffn = config_.expert_ffn_dim;
+  ExpertMatrices out;
+  if (Has(&TensorNames::experts_gate_up, suffix)) {
+    MOXIE_TRY_ASSIGN(const TensorInfo* both,
+                     Find(&TensorNames::experts_gate_up, {experts, 2 * ffn, dim}, suffix));
+    TensorView half = View(*both);
+    half.rows.back().count = ffn;
+    out.gate = {half};
+    half.data += ffn * half.rows.back().stride;
+    out.up = {half};
+  } else {
+    MOXIE_TRY_ASSIGN(const TensorInfo* gate,
+                     Find(&TensorNames::experts_gate, {experts, ffn, dim}, suffix));
+    MOXIE_TRY_ASSIGN(const TensorInfo* up,
+                     Find(&TensorNames::experts_up, {experts, ffn, dim}, suffix));
+    out.gate = {View(*gate)};
+    out.up = {View(*up)};
+  }
+  MOXIE_TRY_ASSIGN(const TensorInfo* down,
+                   Find(&TensorNames::experts_down, {experts, dim, ffn}, suffix));
+  out.down = {View(*down)};
+  return out;
+}
+
+/// Mistral's first release: [experts * ffn, dim] for all three, so that down lies transposed.
+Result<TensorPlanner::ExpertMatrices> TensorPlanner::FlatExperts() {
+  const int64_t experts = config_.router.experts;
+  const int64_t ffn = config_.expert_ffn_dim;
+  ExpertMatrices out;
+  const auto find = [&](TensorRole role, std::vector<TensorView>& to) -> Result<void> {
+    MOXIE_TRY_ASSIGN(const TensorInfo* tensor, Find(role, {experts * ffn, config_.dim}, ""));
+    TensorView view = View(*tensor);
+    const int64_t row = view.rows.back().stride;
+    view.rows = {{experts, ffn * row}, {ffn, row}};
+    to = {std::move(view)};
+    return {};
+  };
+  MOXIE_TRY(find(&TensorNames::experts_gate, out.gate));
+  MOXIE_TRY(find(&TensorNames::experts_up, out.up));
+  MOXIE_TRY(find(&TensorNames::experts_down, out.down));
+  TensorView& down = out.down.front();
+  std::swap(down.rows.back(), down.columns.back());
+  return out;
+}
+
+/// gpt-oss in plain floats: [experts, dim, 2 * ffn] with gate and up columns alternating, and
+/// [experts, ffn, dim].
+Result<TensorPlanner::ExpertMatrices> TensorPlanner::TransposedExperts() {
+  const int64_t experts = config_.router.experts;
+  const int64_t ffn = config_.expert_ffn_dim;
+  MOXIE_TRY_ASSIGN(const TensorInfo* both,
+                   Find(&TensorNames::experts_gate_up, {experts, config_.dim, 2 * ffn}, ""));
+  MOXIE_TRY_ASSIGN(const TensorInfo* down,
+                   Find(&TensorNames::experts_down, {experts, ffn, config_.dim}, ""));
+  ExpertMatrices out;
+  for (const int64_t which : {0, 1}) {
+    TensorView view = View(*both);
+    EveryOther(view.columns, view, which);
+    std::swap(view.rows.back(), view.columns.back());
+    (which == 0 ? out.gate : out.up) = {std::move(view)};
+  }
+  TensorView view = View(*down);
+  std::swap(view.rows.back(), view.columns.back());
+  out.down = {std::move(view)};
+  return out;
+}
+
+/// gpt-oss in MXFP4: blocks and scales apart, gate and up rows alternating.
+Result<TensorPlanner::ExpertMatrices> TensorPlanner::Mxfp4Experts() {
+  const int64_t ffn = config_.expert_ffn_dim;
+  MOXIE_TRY_ASSIGN(const TensorView both,
+                   Mxfp4(&TensorNames::experts_gate_up, 2 * ffn, config_.dim));
+  ExpertMatrices out;
+  for (const int64_t which : {0, 1}) {
+    TensorView view = both;
+    EveryOther(view.rows, view, which);
+    (which == 0 ? out.gate : out.up) = {std::move(view)};
+  }
+  MOXIE_TRY_ASSIGN(TensorView down, Mxfp4(&TensorNames::experts_down, config_.dim, ffn));
+  out.down = {std::move(down)};
+  return out;
+}
+
+Result<TensorView> TensorPlanner::Mxfp4(TensorRole role, int64_t rows, int64_t columns) {
+  const int64_t experts = config_.router.experts;
+  const Shape scales_shape = {experts, rows, columns / 32};
+  const Shape blocks_shape = {experts, rows, columns / 32, 16};
+  const TensorInfo* found[2] = {};
+  for (const bool is_scales : {false, true}) {
+    const Role from = From(role, is_scales ? "_scales" : "_blocks");
+    const Shape& shape = is_scales ? scales_shape : blocks_shape;
+    const TensorInfo* tensor = finder_.Find(from);
+    if (tensor == nullptr) return finder_.Missing(from, ShowShape(shape));
+    if (tensor->type != DType::kI8 || tensor->shape != shape || columns % 32 != 0) {
+      return finder_.Complain(*tensor, "has shape " + ShowShape(tensor->shape) + " of " +
+                                           std::string(NameOf(tensor->type)) +
+                                           ", but must have " + ShowShape(shape) + " of bytes");
+    }
+    found[is_scales ? 1 : 0] = tensor;
+  }
+  TensorView view;
+  view.type = DType::kMXFP4;
+  view.data = finder_.Data(*found[0]);
+  view.scales = finder_.Data(*found[1]);
+  view.rows = {{experts, rows * columns / 2}, {rows, columns / 2}};
+  view.columns = {{columns, 0}};
+  return view;
+}
+
+/// Gate and up columns alternate, one of each from matrices that lie apart: as a column axis of two
+/// whose stride is the way from one to the other.
+Result<void> TensorPlanner::AddTransposedExperts(const ExpertMatrices& experts) {
+  const int64_t count = config_.router.experts;
+  const int64_t dim = config_.dim;
+  const int64_t ffn = config_.expert_ffn_dim;
+  std::vector<TensorView> both, downs;
+  for (int64_t e = 0; e < count; ++e) {
+    const TensorView gate = Expert(experts.gate, count, e);
+    const TensorView up = Expert(experts.up, count, e);
+    TensorView down = Expert(experts.down, count, e);
+    for (const TensorView* matrix : {&gate, &up, static_cast<const TensorView*>(&down)}) {
+      if (TraitsOf(matrix->type).block_elements == 1) continue;
+      return Error{ErrorCode::kUnsupported,
+                   DisplayName(files_) + ": has experts of " +
+                       std::string(NameOf(matrix->type)) +
+                       ", but a folder of this family holds them transposed, for which they must "
+                       "be f32, f16 or bf16 (moxie quantize writes those)"};
+    }
+    TensorView alternating = gate;
+    alternating.rows = gate.columns;
+    alternating.columns = {gate.rows.back(), {2, up.data - gate.data}};
+    both.push_back(std::move(alternating));
+    std::swap(down.rows, down.columns);
+    downs.push_back(std::move(down));
+  }
+  MOXIE_TRY(Add(Name(&TensorNames::experts_gate_up, ""), {count, dim, 2 * ffn}, std::move(both)));
+  return Add(Name(&TensorNames::experts_down, ""), {count, ffn, dim}, std::move(downs));
+}
+
+Result<void> TensorPlanner::AddMxfp4Experts(const ExpertMatrices& experts) {
+  const int64_t count = config_.router.experts;
+  const auto add = [&](TensorRole role, const std::vector<TensorView>& parts, int64_t rows,
+                       int64_t columns) {
+    for (const auto form : {PlannedTensor::Form::kMxfp4Blocks, PlannedTensor::Form::kMxfp4Scales}) {
+      const bool scales = form == PlannedTensor::Form::kMxfp4Scales;
+      PlannedTensor planned;
+      planned.spec = {
+          Name(role, scales ? "_scales" : "_blocks"), DType::kI8, {count, rows, columns / 32}, true};
+      if (!scales) planned.spec.shape.push_back(16);
+      planned.form = form;
+      planned.parts = parts;
+      plan_.push_back(std::move(planned));
+    }
+  };
+  std::vector<TensorView> both, downs;
+  for (int64_t e = 0; e < count; ++e) {
+    TensorView gate = Expert(experts.gate, count, e);
+    gate.rows.push_back({2, Expert(experts.up, count, e).data - gate.data});
+    both.push_back(std::move(gate));
+    downs.push_back(Expert(experts.down, count, e));
+  }
+  add(&TensorNames::experts_gate_up, both, 2 * config_.expert_ffn_dim, config_.dim);
+  add(&TensorNames::experts_down, downs, config_.dim, config_.expert_ffn_dim);
+  return {};
+}
+
+Result<void> TensorPlanner::ExpertBiases() {
+  const int64_t count = config_.router.experts;
+  const int64_t ffn = config_.expert_ffn_dim;
+  const bool from_gguf = files_.layout == FileLayout::kGguf;
+  const bool to_gguf = to_layout_ == FileLayout::kGguf;
+  const std::string_view suffix = from_gguf ? ".bias" : "_bias";
+  const std::string_view to_suffix = to_gguf ? ".bias" : "_bias";
+  TensorView gate, up;
+  if (from_gguf) {
+    MOXIE_TRY_ASSIGN(const TensorInfo* gates, Find(&TensorNames::experts_gate, {count, ffn}, suffix));
+    MOXIE_TRY_ASSIGN(const TensorInfo* ups, Find(&TensorNames::experts_up, {count, ffn}, suffix));
+    gate = View(*gates);
+    up = View(*ups);
+  } else {
+    MOXIE_TRY_ASSIGN(const TensorInfo* both,
+                     Find(&TensorNames::experts_gate_up, {count, 2 * ffn}, suffix));
+    gate = up = View(*both);
+    EveryOther(gate.columns, gate, 0);
+    EveryOther(up.columns, up, 1);
+  }
+  if (to_gguf) {
+    MOXIE_TRY(Add(Name(&TensorNames::experts_gate, to_suffix), {count, ffn}, {gate}));
+    MOXIE_TRY(Add(Name(&TensorNames::experts_up, to_suffix), {count, ffn}, {up}));
+  } else {
+    TensorView both = gate;
+    both.columns.push_back({2, up.data - gate.data});
+    MOXIE_TRY(Add(Name(&TensorNames::experts_gate_up, to_suffix), {count, 2 * ffn}, {both}));
+  }
+  MOXIE_TRY_ASSIGN(const TensorInfo* down,
+                   Find(&TensorNames::experts_down, {count, config_.dim}, suffix));
+  return Add(Name(&TensorNames::experts_down, to_suffix), {count, config_.dim}, {View(*down)});
+}
+
+}  // namespace moxie

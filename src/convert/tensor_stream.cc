@@ -1,0 +1,130 @@
+#include "convert/tensor_stream.h"
+
+#include <algorithm>
+#include <span>
+#include <string>
+#include <utility>
+
+#include "model/names.h"
+#include "model/repack.h"
+
+namespace moxie {
+namespace {
+
+constexpr int64_t kTileBytes = int64_t{1} << 18;     // of one thread's scratch: its cache
+constexpr int64_t kMaxTileRows = 64;
+constexpr int64_t kPieceBytes = int64_t{16} << 20;   // between two looks at the pages
+
+using Form = PlannedTensor::Form;
+
+int64_t OutputRowBytes(const PlannedTensor& tensor) {
+  const int64_t columns = tensor.columns();
+  switch (tensor.form) {
+    case Form::kMxfp4Blocks:
+      return columns / 2;
+    case Form::kMxfp4Scales:
+      return columns / 32;
+    case Form::kRows:
+      break;
+  }
+  return BytesOf(tensor.spec.type, columns).value();
+}
+
+int64_t ScratchRowBytes(const PlannedTensor& tensor, const TensorView& part) {
+  const bool apart = tensor.form != Form::kRows;
+  return ScratchBytes(part) + (apart ? BytesOf(DType::kMXFP4, tensor.columns()).value() : 0);
+}
+
+void ReadTile(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
+              std::byte* scratch, std::byte* out) {
+  if (tensor.form == Form::kRows) {
+    ReadRows(part, first, count, tensor.spec.type, scratch, out);
+    return;
+  }
+  const bool scales = tensor.form == Form::kMxfp4Scales;
+  std::byte* const packed = scratch + count * ScratchBytes(part);
+  ReadRows(part, first, count, DType::kMXFP4, scratch, packed);
+  const int64_t blocks = count * tensor.columns() / 32;
+  UnpackMxfp4Row(packed, blocks, scales ? nullptr : out, scales ? out : nullptr);
+}
+
+}  // namespace
+
+TensorStream::TensorStream(const ModelFiles& files, int64_t memory_bytes, ThreadPool& threads,
+                           std::function<bool(int64_t bytes)> progress)
+    : files_(files),
+      memory_bytes_(memory_bytes),
+      threads_(threads),
+      progress_(std::move(progress)) {}
+
+Result<void> TensorStream::CheckMemory(const PlannedTensor& tensor) const {
+  for (const TensorView& part : tensor.parts) {
+    const int64_t need = OutputRowBytes(tensor) + ScratchRowBytes(tensor, part);
+    if (need <= memory_bytes_) continue;
+    return Error{ErrorCode::kOverBudget, "tensor " + tensor.spec.name + ": one row needs " +
+                                             std::to_string(need) + " bytes, but --memory is " +
+                                             std::to_string(memory_bytes_)};
+  }
+  return {};
+}
+
+Result<void> TensorStream::Write(const PlannedTensor& tensor, TensorWriter& writer) {
+  MOXIE_TRY(CheckMemory(tensor));
+  if (tensor.parts.empty()) return WriteBytes(std::as_bytes(std::span(tensor.values)), writer);
+  for (const TensorView& part : tensor.parts) {
+    const bool as_is = tensor.form == Form::kRows && part.type == tensor.spec.type &&
+                       part.contiguous();
+    const auto bytes = static_cast<size_t>(part.row_count() * OutputRowBytes(tensor));
+    MOXIE_TRY(as_is ? WriteBytes({part.data, bytes}, writer) : WritePart(tensor, part, writer));
+  }
+  return {};
+}
+
+Result<void> TensorStream::WriteBytes(std::span<const std::byte> bytes, TensorWriter& writer) {
+  while (!bytes.empty()) {
+    const auto piece = bytes.first(std::min(bytes.size(), static_cast<size_t>(kPieceBytes)));
+    MOXIE_TRY(writer.Write(piece));
+    bytes = bytes.subspan(piece.size());
+    bytes_written_ += static_cast<int64_t>(piece.size());
+    if (progress_ && !progress_(bytes_written_))
+      return Error{ErrorCode::kCancelled, DisplayName(files_) + ": was not converted to the end"};
+  }
+  files_.tensors.ReleasePages();
+  return {};
+}
+
+Result<void> TensorStream::WritePart(const PlannedTensor& tensor, const TensorView& part,
+                                     TensorWriter& writer) {
+  const int64_t rows = part.row_count();
+  const int64_t row_bytes = OutputRowBytes(tensor);
+  const int64_t scratch_row = ScratchRowBytes(tensor, part);
+  // Rows that a thread takes at a time, and whether all threads' share fits half of the memory.
+  int64_t tile = std::clamp<int64_t>(kTileBytes / scratch_row, 1, kMaxTileRows);
+  const int64_t half = memory_bytes_ / 2;
+  const bool parallel = threads_.threads() * scratch_row <= half;
+  const int64_t workers = parallel ? threads_.threads() : 1;
+  tile = std::max<int64_t>(1, std::min(tile, half / (workers * scratch_row)));
+  const int64_t scratch_bytes = (tile * scratch_row + 63) / 64 * 64;
+  const int64_t block_bytes = std::min(kPieceBytes, memory_bytes_ - workers * tile * scratch_row);
+  const int64_t block_rows = std::clamp<int64_t>(block_bytes / row_bytes, 1, rows);
+  scratch_.resize(static_cast<size_t>(workers * scratch_bytes));
+  block_.resize(static_cast<size_t>(block_rows * row_bytes));
+  for (int64_t first = 0; first < rows; first += block_rows) {
+    const int64_t count = std::min(block_rows, rows - first);
+    const auto read = [&](int64_t index, int worker) {
+      const int64_t at = index * tile;
+      ReadTile(tensor, part, first + at, std::min(tile, count - at),
+               scratch_.data() + worker * scratch_bytes, block_.data() + at * row_bytes);
+    };
+    const int64_t tiles = (count + tile - 1) / tile;
+    if (parallel && tiles > 1) {
+      threads_.ParallelFor(tiles, read);
+    } else {
+      for (int64_t i = 0; i < tiles; ++i) read(i, 0);
+    }
+    MOXIE_TRY(WriteBytes(std::span(block_).first(static_cast<size_t>(count * row_bytes)), writer));
+  }
+  return {};
+}
+
+}  // namespace moxie
