@@ -25,8 +25,9 @@ Result<FolderWriter> FolderWriter::Create(const fs::path& path) {
   const fs::path temporary = target.parent_path() / ("." + target.filename().string() + "." +
                                                      std::to_string(::getpid()) + ".partial");
   if (!fs::create_directory(temporary, error)) {
-    return Error{ErrorCode::kIo, path.string() + ": cannot be written: " +
-                                     (error ? error.message() : "a temporary folder is in the way")};
+    return Error{ErrorCode::kIo,
+                 path.string() + ": cannot be written: " +
+                     (error ? error.message() : "a temporary folder is in the way")};
   }
   folder.temporary_ = temporary;
   return folder;

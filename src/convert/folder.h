@@ -50,8 +50,8 @@ class FolderWriter {
 Result<void> WriteFolderConfig(const ModelFiles& gguf, const ModelConfig& config,
                                const std::vector<PlannedTensor>& tensors, FolderWriter& folder);
 
-/// Writes the tokenizer's files and generation_config.json from a GGUF's arrays, and reads them back
-/// to compare. Nothing where the GGUF has no tokenizer.
+/// Writes the tokenizer's files and generation_config.json from a GGUF's arrays, and reads them
+/// back to compare. Nothing where the GGUF has no tokenizer.
 Result<void> WriteFolderTokenizer(const ModelFiles& gguf, FolderWriter& folder);
 
 /// Whether two tokenizers give the same tokens for a probing text and all their own pieces.

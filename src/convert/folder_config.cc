@@ -26,8 +26,8 @@ double Tidy(double value) {
   return std::strtod(text, nullptr);
 }
 
-/// Whether two lists of frequencies are the same but for the last bits, in which programs that write
-/// GGUFs differ.
+/// Whether two lists of frequencies are the same but for the last bits, in which programs that
+/// write GGUFs differ.
 bool Close(const std::vector<float>& a, const std::vector<float>& b) {
   return std::ranges::equal(
       a, b, [](float x, float y) { return std::abs(x - y) <= 1e-6f * std::abs(x); });
@@ -205,11 +205,10 @@ class ConfigWriter {
         return tensor.form == PlannedTensor::Form::kMxfp4Blocks;
       });
       if (packed) {
-        out_["quantization_config"] = {
-            {"quant_method", "mxfp4"},
-            {"modules_to_not_convert",
-             {"model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens",
-              "lm_head"}}};
+        out_["quantization_config"] = {{"quant_method", "mxfp4"},
+                                       {"modules_to_not_convert",
+                                        {"model.layers.*.self_attn", "model.layers.*.mlp.router",
+                                         "model.embed_tokens", "lm_head"}}};
       }
       return;
     }

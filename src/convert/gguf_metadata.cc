@@ -62,8 +62,8 @@ std::string SizeLabel(const ModelConfig& config) {
   const int64_t all = CountParameters(config).total;
   if (!config.is_mixture()) return Rounded(static_cast<double>(all));
   const auto sparse = std::ranges::count_if(config.layers, &LayerConfig::sparse);
-  const int64_t others = (config.router.experts - 1) * sparse * 3 * config.dim *
-                         config.expert_ffn_dim;
+  const int64_t others =
+      (config.router.experts - 1) * sparse * 3 * config.dim * config.expert_ffn_dim;
   return std::to_string(config.router.experts) + "x" + Rounded(static_cast<double>(all - others));
 }
 
@@ -93,9 +93,9 @@ class MetadataWriter {
 
  private:
   Error Unsayable(const std::string& what) const {
-    return {ErrorCode::kUnsupported,
-            DisplayName(files_) + ": " + what + ", which a GGUF of the architecture " +
-                std::string(family_.gguf) + " cannot say"};
+    return {ErrorCode::kUnsupported, DisplayName(files_) + ": " + what +
+                                         ", which a GGUF of the architecture " +
+                                         std::string(family_.gguf) + " cannot say"};
   }
 
   void Shape() {
@@ -146,8 +146,7 @@ class MetadataWriter {
     if (!by_layer && !uniform) return Unsayable("slides windows over some layers only");
     bool alternates = true;
     for (size_t i = 0; i < slides.size(); ++i) alternates = alternates && slides[i] == (i % 2 == 0);
-    if (by_layer && !alternates)
-      keys_.Flags("attention.sliding_window_pattern", std::move(slides));
+    if (by_layer && !alternates) keys_.Flags("attention.sliding_window_pattern", std::move(slides));
     return {};
   }
 

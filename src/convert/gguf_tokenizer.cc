@@ -68,9 +68,9 @@ Result<void> AddEnds(const ModelFiles& files, const Tokenizer& tokenizer, GgufMe
   const bool add_eos = !around.empty() && around.back() == tokenizer.eos();
   if (add_eos) around.pop_back();
   if (!around.empty()) {
-    return Error{ErrorCode::kUnsupported,
-                 DisplayName(files) + ": its tokenizer puts " + tokenizer.Piece(around.front()) +
-                     " around a text, which a GGUF cannot say"};
+    return Error{ErrorCode::kUnsupported, DisplayName(files) + ": its tokenizer puts " +
+                                              tokenizer.Piece(around.front()) +
+                                              " around a text, which a GGUF cannot say"};
   }
   values["tokenizer.ggml.add_bos_token"] = add_bos;
   values["tokenizer.ggml.add_eos_token"] = add_eos;

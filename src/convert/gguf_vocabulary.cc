@@ -74,8 +74,7 @@ Result<std::optional<std::vector<std::string>>> ByteLevelPatterns(const json& ro
       MOXIE_TRY_ASSIGN(const bool individual, BoolOr(*step, "individual_digits", false));
       patterns.emplace_back(individual ? R"(\p{N})" : R"(\p{N}+)");
     } else if (type == "Split" && FindMember(*step, "pattern") != nullptr) {
-      MOXIE_TRY_ASSIGN(const std::string regex,
-                       TextOr(*FindMember(*step, "pattern"), "Regex", ""));
+      MOXIE_TRY_ASSIGN(const std::string regex, TextOr(*FindMember(*step, "pattern"), "Regex", ""));
       MOXIE_TRY_ASSIGN(const std::string behavior, TextOr(*step, "behavior", "Isolated"));
       MOXIE_TRY_ASSIGN(const bool invert, BoolOr(*step, "invert", false));
       // A pattern that matches everything gives the same words whether matches or gaps are kept.

@@ -29,8 +29,8 @@ struct GgufVocabulary {
   void Set(int64_t id, std::string text, float score, Type type);
 };
 
-/// Reads a folder's tokenizer.json, tokenizer.model (with the tokens that tokenizer_config.json adds)
-/// or tekken.json. An empty model where the folder has none of them.
+/// Reads a folder's tokenizer.json, tokenizer.model (with the tokens that tokenizer_config.json
+/// adds) or tekken.json. An empty model where the folder has none of them.
 ///
 /// Errors: kInvalidInput; kUnsupported where GGUF has no name for it.
 Result<GgufVocabulary> ReadFolderVocabulary(const ModelFiles& files);

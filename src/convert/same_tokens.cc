@@ -12,7 +12,8 @@ namespace {
 /// space, scripts, signs, and an accent apart from its letter.
 constexpr std::string_view kProbe =
     "Hello, world! I'm sure you'LL say it's 3.14159 or 1234567; don't we've they'd re-read "
-    "CamelCase snake_case http://example.org/a?b=c&d=e#f \n\n\n \t\t  x = {\"k\": [1, 22, 333]};\r\n"
+    "CamelCase snake_case http://example.org/a?b=c&d=e#f \n\n\n \t\t  x = {\"k\": [1, 22, "
+    "333]};\r\n"
     "        indented    tabs\tand  double  spaces  \n na\u00efve caf\u00e9 cafe\u0301 "
     "\u00dcbergr\u00f6\u00dfe \u041f\u0440\u0438\u0432\u0435\u0442 \u043c\u0438\u0440 "
     "\u4f60\u597d\uff0c\u4e16\u754c\u3002 \u3053\u3093\u306b\u3061\u306f \uc548\ub155 "

@@ -48,8 +48,7 @@ bool Survives(const TensorView& view, DType type) {
   std::vector<float> values(static_cast<size_t>(columns)), back(values.size());
   std::vector<std::byte> encoded(static_cast<size_t>(BytesOf(type, columns).value()));
   for (int64_t r = 0; r < view.row_count(); ++r) {
-    ReadRows(view, r, 1, DType::kF32, scratch.data(),
-             reinterpret_cast<std::byte*>(values.data()));
+    ReadRows(view, r, 1, DType::kF32, scratch.data(), reinterpret_cast<std::byte*>(values.data()));
     Quantize(type, values.data(), columns, nullptr, encoded.data());
     Dequantize(type, encoded.data(), columns, back.data());
     if (std::memcmp(values.data(), back.data(), values.size() * sizeof(float)) != 0) return false;
@@ -106,8 +105,8 @@ Result<const TensorInfo*> TensorPlanner::Find(TensorRole role, const Shape& shap
                                               std::string_view suffix) {
   const Role from = From(role, suffix);
   const TensorInfo* tensor = finder_.Find(from);
-  const bool row = tensor != nullptr && shape.size() == 1 &&
-                   tensor->shape == Shape{1, shape.front()};
+  const bool row =
+      tensor != nullptr && shape.size() == 1 && tensor->shape == Shape{1, shape.front()};
   return row ? tensor : finder_.Need(from, shape);
 }
 
@@ -173,19 +172,18 @@ Result<void> TensorPlanner::CopyHeads(TensorRole role, int64_t heads, std::strin
   const bool vector = suffix == ".bias";
   const Shape shape = vector ? Shape{rows} : Shape{rows, config_.dim};
   MOXIE_TRY_ASSIGN(const TensorInfo* tensor, Find(role, shape, suffix));
-  const TensorView view = vector && regroup_heads_ ? ElementsOf(*tensor, finder_.Data(*tensor))
-                                                   : View(*tensor);
+  const TensorView view =
+      vector && regroup_heads_ ? ElementsOf(*tensor, finder_.Data(*tensor)) : View(*tensor);
   return Add(Name(role, suffix), shape, {Heads(view, heads)});
 }
 
 Result<std::vector<PlannedTensor>> TensorPlanner::Plan() {
   const AttentionConfig& attention = config_.attention;
-  if (regroup_heads_ &&
-      (attention.latent.kv_rank > 0 || config_.rope.dims != attention.head_dim)) {
+  if (regroup_heads_ && (attention.latent.kv_rank > 0 || config_.rope.dims != attention.head_dim)) {
     return Error{ErrorCode::kUnsupported,
                  DisplayName(files_) + ": rotates heads in an order that " +
-                     (to_layout_ == FileLayout::kGguf ? "a GGUF" : "a folder") +
-                     " of the family " + config_.family + " cannot say"};
+                     (to_layout_ == FileLayout::kGguf ? "a GGUF" : "a folder") + " of the family " +
+                     config_.family + " cannot say"};
   }
   MOXIE_TRY(Copy(&TensorNames::embedding, {config_.vocab_size, config_.dim}));
   if (config_.tied_embeddings) {
@@ -244,9 +242,8 @@ Result<void> TensorPlanner::FusedQkv(std::string_view suffix) {
   const AttentionConfig& a = config_.attention;
   const bool vector = suffix == ".bias";
   const int64_t all = (a.heads + 2 * a.kv_heads) * a.head_dim;
-  MOXIE_TRY_ASSIGN(
-      const TensorInfo* tensor,
-      Find(&TensorNames::qkv, vector ? Shape{all} : Shape{all, config_.dim}, suffix));
+  MOXIE_TRY_ASSIGN(const TensorInfo* tensor,
+                   Find(&TensorNames::qkv, vector ? Shape{all} : Shape{all, config_.dim}, suffix));
   TensorView rest = vector ? ElementsOf(*tensor, finder_.Data(*tensor)) : View(*tensor);
   for (const TensorRole role : {&TensorNames::q, &TensorNames::k, &TensorNames::v}) {
     const int64_t heads = role == &TensorNames::q ? a.heads : a.kv_heads;

@@ -31,14 +31,15 @@ struct PlannedTensor {
   }
 };
 
-/// Lays out the tensors of opened files under the names, in the shapes and in the order that another
-/// layout has: GGUF's as llama.cpp writes them (rows of Q and K in rotary pairs for the llama
-/// architecture, experts stacked, kv_b split and transposed, norms, routers and biases in float32),
-/// or Hugging Face's.
+/// Lays out the tensors of opened files under the names, in the shapes and in the order that
+/// another layout has: GGUF's as llama.cpp writes them (rows of Q and K in rotary pairs for the
+/// llama architecture, experts stacked, kv_b split and transposed, norms, routers and biases in
+/// float32), or Hugging Face's.
 ///
-/// `type` is wanted for everything else; nothing: each tensor's own, and for a folder bfloat16 where
-/// a GGUF's tensor is quantised. A row that is not whole blocks of the type is kept as float16. In a
-/// folder what GGUF holds in float32 takes the folder's type where that loses nothing.
+/// `type` is wanted for everything else; nothing: each tensor's own, and for a folder bfloat16
+/// where a GGUF's tensor is quantised. A row that is not whole blocks of the type is kept as
+/// float16. In a folder what GGUF holds in float32 takes the folder's type where that loses
+/// nothing.
 ///
 /// Errors: kInvalidInput for a tensor that is missing, misshapen or of no use to the model;
 /// kUnsupported for what the layout cannot say. `files` must outlive the result.

@@ -63,8 +63,7 @@ Result<TensorPlanner::ExpertMatrices> TensorPlanner::SeparateExperts() {
   ExpertMatrices out;
   const auto find = [&](TensorRole role, int64_t expert, const Shape& shape,
                         std::vector<TensorView>& to) -> Result<void> {
-    MOXIE_TRY_ASSIGN(const TensorInfo* tensor,
-                     finder_.Need(From(role, ".weight", expert), shape));
+    MOXIE_TRY_ASSIGN(const TensorInfo* tensor, finder_.Need(From(role, ".weight", expert), shape));
     to.push_back(View(*tensor));
     return {};
   };
@@ -176,8 +175,8 @@ Result<TensorView> TensorPlanner::Mxfp4(TensorRole role, int64_t rows, int64_t c
     if (tensor == nullptr) return finder_.Missing(from, ShowShape(shape));
     if (tensor->type != DType::kI8 || tensor->shape != shape || columns % 32 != 0) {
       return finder_.Complain(*tensor, "has shape " + ShowShape(tensor->shape) + " of " +
-                                           std::string(NameOf(tensor->type)) +
-                                           ", but must have " + ShowShape(shape) + " of bytes");
+                                           std::string(NameOf(tensor->type)) + ", but must have " +
+                                           ShowShape(shape) + " of bytes");
     }
     found[is_scales ? 1 : 0] = tensor;
   }
@@ -204,8 +203,7 @@ Result<void> TensorPlanner::AddTransposedExperts(const ExpertMatrices& experts) 
     for (const TensorView* matrix : {&gate, &up, static_cast<const TensorView*>(&down)}) {
       if (TraitsOf(matrix->type).block_elements == 1) continue;
       return Error{ErrorCode::kUnsupported,
-                   DisplayName(files_) + ": has experts of " +
-                       std::string(NameOf(matrix->type)) +
+                   DisplayName(files_) + ": has experts of " + std::string(NameOf(matrix->type)) +
                        ", but a folder of this family holds them transposed, for which they must "
                        "be f32, f16 or bf16 (moxie quantize writes those)"};
     }
@@ -227,8 +225,10 @@ Result<void> TensorPlanner::AddMxfp4Experts(const ExpertMatrices& experts) {
     for (const auto form : {PlannedTensor::Form::kMxfp4Blocks, PlannedTensor::Form::kMxfp4Scales}) {
       const bool scales = form == PlannedTensor::Form::kMxfp4Scales;
       PlannedTensor planned;
-      planned.spec = {
-          Name(role, scales ? "_scales" : "_blocks"), DType::kI8, {count, rows, columns / 32}, true};
+      planned.spec = {Name(role, scales ? "_scales" : "_blocks"),
+                      DType::kI8,
+                      {count, rows, columns / 32},
+                      true};
       if (!scales) planned.spec.shape.push_back(16);
       planned.form = form;
       planned.parts = parts;
@@ -256,7 +256,8 @@ Result<void> TensorPlanner::ExpertBiases() {
   const std::string_view to_suffix = to_gguf ? ".bias" : "_bias";
   TensorView gate, up;
   if (from_gguf) {
-    MOXIE_TRY_ASSIGN(const TensorInfo* gates, Find(&TensorNames::experts_gate, {count, ffn}, suffix));
+    MOXIE_TRY_ASSIGN(const TensorInfo* gates,
+                     Find(&TensorNames::experts_gate, {count, ffn}, suffix));
     MOXIE_TRY_ASSIGN(const TensorInfo* ups, Find(&TensorNames::experts_up, {count, ffn}, suffix));
     gate = View(*gates);
     up = View(*ups);

@@ -62,10 +62,9 @@ Result<void> TensorPlanner::JoinKeysAndValues() {
       const TensorInfo* value,
       finder_.Need({kValueHalf, from_prefix_}, {heads, latent.value_dim, latent.kv_rank}));
   if (TraitsOf(key->type).block_elements > 1) {
-    return Error{ErrorCode::kUnsupported,
-                 DisplayName(files_) + ": tensor " + key->name + " is " +
-                     std::string(NameOf(key->type)) +
-                     ", but must be f32, f16 or bf16 to be transposed"};
+    return Error{ErrorCode::kUnsupported, DisplayName(files_) + ": tensor " + key->name + " is " +
+                                              std::string(NameOf(key->type)) +
+                                              ", but must be f32, f16 or bf16 to be transposed"};
   }
   const TensorView keys = View(*key);
   const TensorView values = View(*value);

@@ -28,8 +28,7 @@ class TensorPlanner {
   using Shape = std::vector<int64_t>;
 
   /// A name of the result, below the present layer's prefix.
-  std::string Name(TensorRole role, std::string_view suffix = ".weight",
-                   int64_t number = -1) const;
+  std::string Name(TensorRole role, std::string_view suffix = ".weight", int64_t number = -1) const;
   Role From(TensorRole role, std::string_view suffix = ".weight", int64_t number = -1) const {
     return {from_.*role, from_prefix_, suffix, number};
   }
@@ -40,9 +39,7 @@ class TensorPlanner {
   /// The source's tensor, or nothing where `needed` is false and it is absent. A shape of one
   /// dimension is matched by a matrix of one row, too.
   Result<const TensorInfo*> Find(TensorRole role, const Shape& shape, std::string_view suffix);
-  TensorView View(const TensorInfo& tensor) const {
-    return ViewOf(tensor, finder_.Data(tensor));
-  }
+  TensorView View(const TensorInfo& tensor) const { return ViewOf(tensor, finder_.Data(tensor)); }
 
   Result<void> Add(std::string name, Shape shape, std::vector<TensorView> parts);
   void AddValues(std::string name, std::vector<float> values);

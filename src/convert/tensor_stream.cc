@@ -11,9 +11,9 @@
 namespace moxie {
 namespace {
 
-constexpr int64_t kTileBytes = int64_t{1} << 18;     // of one thread's scratch: its cache
+constexpr int64_t kTileBytes = int64_t{1} << 18;  // of one thread's scratch: its cache
 constexpr int64_t kMaxTileRows = 64;
-constexpr int64_t kPieceBytes = int64_t{16} << 20;   // between two looks at the pages
+constexpr int64_t kPieceBytes = int64_t{16} << 20;  // between two looks at the pages
 
 using Form = PlannedTensor::Form;
 
@@ -72,8 +72,8 @@ Result<void> TensorStream::Write(const PlannedTensor& tensor, TensorWriter& writ
   MOXIE_TRY(CheckMemory(tensor));
   if (tensor.parts.empty()) return WriteBytes(std::as_bytes(std::span(tensor.values)), writer);
   for (const TensorView& part : tensor.parts) {
-    const bool as_is = tensor.form == Form::kRows && part.type == tensor.spec.type &&
-                       part.contiguous();
+    const bool as_is =
+        tensor.form == Form::kRows && part.type == tensor.spec.type && part.contiguous();
     const auto bytes = static_cast<size_t>(part.row_count() * OutputRowBytes(tensor));
     MOXIE_TRY(as_is ? WriteBytes({part.data, bytes}, writer) : WritePart(tensor, part, writer));
   }

@@ -13,9 +13,9 @@
 
 namespace moxie {
 
-/// Writes planned tensors, block of rows after block of rows: rows are read where the source's files
-/// are mapped, encoded on all threads, written, and their pages let go. What it holds at a time
-/// stays below `memory_bytes`, however large the tensors are. Not thread-safe.
+/// Writes planned tensors, block of rows after block of rows: rows are read where the source's
+/// files are mapped, encoded on all threads, written, and their pages let go. What it holds at a
+/// time stays below `memory_bytes`, however large the tensors are. Not thread-safe.
 class TensorStream {
  public:
   /// `files` and `threads` must outlive the stream. `progress` is told the bytes written, now and

@@ -37,8 +37,8 @@ bool HasContiguousColumns(const TensorView& view) {
          view.columns[0].count == 1;
 }
 
-/// Collects scattered elements. One side is always strided: rows inside, since those of a transposed
-/// matrix are neighbours.
+/// Collects scattered elements. One side is always strided: rows inside, since those of a
+/// transposed matrix are neighbours.
 void GatherRows(const TensorView& view, int64_t first, int64_t count, std::byte* out) {
   const auto width = static_cast<size_t>(TraitsOf(view.type).block_bytes);
   const int64_t columns = view.column_count();
@@ -134,8 +134,8 @@ void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type, 
     const int64_t row_bytes = RowBytes(DType::kMXFP4, columns);
     for (int64_t r = 0; r < count; ++r) {
       const int64_t offset = OffsetOf(view.rows, first + r);
-      PackMxfp4Row(view.data + offset, view.scales + offset / kMxfp4Bytes,
-                   columns / kMxfp4Elements, gathered + r * row_bytes);
+      PackMxfp4Row(view.data + offset, view.scales + offset / kMxfp4Bytes, columns / kMxfp4Elements,
+                   gathered + r * row_bytes);
     }
     Recode(DType::kMXFP4, gathered, count, columns, type, floats, out);
   } else if (!HasContiguousColumns(view)) {

@@ -23,8 +23,8 @@ struct TensorView {
   const std::byte* data = nullptr;
   std::vector<Axis> rows;     ///< outermost first
   std::vector<Axis> columns;  ///< outermost first; of a block type one that is contiguous
-  /// Not null: MXFP4 as gpt-oss's folders hold it, `data` being the blocks of 16 bytes, and here the
-  /// scale of each, so that strides here are a sixteenth of those of the blocks.
+  /// Not null: MXFP4 as gpt-oss's folders hold it, `data` being the blocks of 16 bytes, and here
+  /// the scale of each, so that strides here are a sixteenth of those of the blocks.
   const std::byte* scales = nullptr;
 
   int64_t row_count() const;

@@ -293,9 +293,8 @@ TEST(Convert, RefusesTokenizersThatAGgufCannotSay) {
   EXPECT_THAT(MessageOf(temp / "nfkc", temp / "o.gguf"),
               ::testing::HasSubstr("normalises with NFKC"));
   // A space put before the text has no key: found by comparing.
-  WithTokenizer(temp / "space", [](nlohmann::json& json) {
-    json["pre_tokenizer"]["add_prefix_space"] = true;
-  });
+  WithTokenizer(temp / "space",
+                [](nlohmann::json& json) { json["pre_tokenizer"]["add_prefix_space"] = true; });
   EXPECT_THAT(MessageOf(temp / "space", temp / "p.gguf"),
               ::testing::HasSubstr("its tokenizer gives"));
   EXPECT_FALSE(fs::exists(temp / "p.gguf"));
@@ -305,8 +304,7 @@ TEST(Convert, StopsWhereAskedAndLeavesNothing) {
   const TempFolder temp;
   ConvertOptions options;
   options.progress = [](double) { return false; };
-  const auto stopped =
-      Convert((kModels / "mixtral").string(), (temp / "o.gguf").string(), options);
+  const auto stopped = Convert((kModels / "mixtral").string(), (temp / "o.gguf").string(), options);
   ASSERT_FALSE(stopped);
   EXPECT_EQ(stopped.error().code, ErrorCode::kCancelled);
   EXPECT_TRUE(fs::is_empty(temp.path()));
