@@ -77,8 +77,9 @@ std::string AnswerTable(const Model& model, const Completion& answer) {
                     std::to_string(model.threads()) +
                     (model.threads() == 1 ? " thread" : " threads") + ", " +
                     std::string(model.kernels()) + ")");
-  row("memory", FormatBytes(PeakMemoryBytes()) + " at most (weights " + FormatBytes(need.weights) +
-                    ", keys and values " + FormatBytes(need.kv_cache) + ")");
+  row("memory", FormatBytes(PeakMemoryBytes()) + " at most (weights " +
+                    FormatBytes(need.weights + need.experts) + ", keys and values " +
+                    FormatBytes(need.kv_cache) + ")");
   return out + RoutingTable(answer.routing);
 }
 

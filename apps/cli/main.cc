@@ -25,6 +25,7 @@ void Declare(Program& program) {
   AddPerplexity(program);
   AddInspect(program);
   AddConvert(program);
+  AddPlan(program);
   AddUpcycle(program);
   AddBench(program);
   AddDoctor(program);

@@ -93,6 +93,7 @@ ModelOptions ModelArguments::ToOptions() const {
   ModelOptions options;
   options.threads = threads;
   options.context = context;
+  options.batch_tokens = batch;
   options.memory_bytes = ParseSize(memory).value_or(0);
   options.kv_type = kv_type;
   options.kernels = kernels;
@@ -125,6 +126,14 @@ void AddRunOptions(CLI::App& command, ModelArguments& arguments) {
                   "most 4096")
       ->type_name("N")
       ->check(NumberIn("1..16777216", 1, 1 << 24))
+      ->group(kModelGroup);
+  command
+      .add_option("--batch", arguments.batch,
+                  "Tokens of a prompt that are computed together; more read it faster and take "
+                  "more memory")
+      ->type_name("N")
+      ->default_str("512")
+      ->check(NumberIn("1..65536", 1, 1 << 16))
       ->group(kModelGroup);
   command
       .add_option("--memory", arguments.memory,

@@ -20,6 +20,7 @@ struct ModelArguments {
   std::string model;
   int threads = 0;
   int64_t context = 0;
+  int64_t batch = 512;
   std::string memory = "auto";
   std::string kv_type = "f32";
   std::string kernels = "auto";

@@ -86,12 +86,18 @@ struct ModelDescription {
 /// file's name.
 Result<ModelDescription> DescribeModel(const std::string& path);
 
-/// What an opened model occupies, in bytes.
+/// What a run occupies at its peak, in bytes, with every sequence at its full context.
 struct MemoryNeed {
-  int64_t weights = 0;  ///< mapped from the files, or held where they had to be rearranged
-  int64_t kv_cache = 0;
+  int64_t weights = 0;      ///< all but experts, adapters included
+  int64_t experts = 0;      ///< those in memory at once
+  int64_t kv_cache = 0;     ///< keys and values
   int64_t activations = 0;  ///< buffers of the forward pass and of sampling
-  int64_t total() const { return weights + kv_cache + activations; }
+  int64_t io_buffers = 0;   ///< between disk and experts
+  int64_t tokenizer = 0;    ///< vocabulary, chat template and metadata
+  int64_t program = 0;      ///< code, libraries, stacks, the allocator's own
+  int64_t total() const {
+    return weights + experts + kv_cache + activations + io_buffers + tokenizer + program;
+  }
 };
 
 /// A model ready to run: files, weights, tokenizer, cache, kernels and threads. Everything that

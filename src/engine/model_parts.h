@@ -25,6 +25,7 @@ struct Model::Parts {
 
   ModelOptions options;  ///< with every default filled in
   ModelFiles files;
+  int64_t head_bytes = 0;  ///< of what was read besides weights: tokenizer, template, metadata
   ModelConfig config;
   ModelWeights weights;
   std::vector<AdapterWeights> adapters;
@@ -40,6 +41,13 @@ struct Model::Parts {
   MemoryNeed need;
   double load_seconds = 0;
 };
+
+/// Reads everything but weights: files, configuration, tokenizer, template; chooses the kernels and
+/// completes the options.
+///
+/// Errors: as Model::Open's.
+Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
+                                               const ModelOptions& options);
 
 /// The chat template's source of opened files: a GGUF's tokenizer.chat_template, a folder's
 /// chat_template.jinja or the entry in its tokenizer_config.json (of several, "default"). Empty

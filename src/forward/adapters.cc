@@ -43,7 +43,31 @@ Tally Collect(const LayerAdapter& adapter, LayerPairs& pairs) {
   return tally;
 }
 
+/// The most that any layer of an adapter asks for; `layers` receives the pairs.
+Tally Collect(const AdapterWeights& adapter, std::vector<LayerPairs>& layers) {
+  Tally most;
+  for (size_t i = 0; i < layers.size(); ++i) {
+    const Tally tally = Collect(adapter.layers[i], layers[i]);
+    most.max_rank = std::max(most.max_rank, tally.max_rank);
+    most.pairs = std::max(most.pairs, tally.pairs);
+  }
+  return most;
+}
+
+int64_t ReducedFloats(int64_t max_rows, int64_t rank_sum) {
+  return kMatricesAtOnce * max_rows * rank_sum;
+}
+
 }  // namespace
+
+int64_t AdapterTerms::BytesFor(std::span<const AdapterWeights* const> adapters, int64_t max_rows) {
+  int64_t rank_sum = 0;
+  for (const AdapterWeights* adapter : adapters) {
+    std::vector<LayerPairs> layers(adapter->layers.size());
+    rank_sum += Collect(*adapter, layers).max_rank;
+  }
+  return ReducedFloats(max_rows, rank_sum) * static_cast<int64_t>(sizeof(float));
+}
 
 AdapterTerms::AdapterTerms(std::span<const AdapterWeights* const> adapters, int64_t layers,
                            const KernelSet& kernels, ThreadPool& threads, int64_t max_rows)
@@ -52,17 +76,12 @@ AdapterTerms::AdapterTerms(std::span<const AdapterWeights* const> adapters, int6
   size_t most_terms = 0;
   for (const AdapterWeights* adapter : adapters) {
     MOXIE_CHECK(adapter->layers.size() == layers_.size());
-    Tally most;
-    for (size_t i = 0; i < layers_.size(); ++i) {
-      const Tally tally = Collect(adapter->layers[i], layers_[i]);
-      most.max_rank = std::max(most.max_rank, tally.max_rank);
-      most.pairs = std::max(most.pairs, tally.pairs);
-    }
+    const Tally most = Collect(*adapter, layers_);
     rank_sum += most.max_rank;
     most_terms += most.pairs;
   }
   terms_.reserve(most_terms);
-  reduced_.resize(static_cast<size_t>(kMatricesAtOnce * max_rows * rank_sum));
+  reduced_.resize(static_cast<size_t>(ReducedFloats(max_rows, rank_sum)));
 }
 
 void AdapterTerms::Clear() {

@@ -33,6 +33,8 @@ class AdapterTerms {
   /// `max_rows`: the most rows that pass through one kind of matrix between two calls of Clear.
   AdapterTerms(std::span<const AdapterWeights* const> adapters, int64_t layers,
                const KernelSet& kernels, ThreadPool& threads, int64_t max_rows);
+  /// The bytes of one's buffers.
+  static int64_t BytesFor(std::span<const AdapterWeights* const> adapters, int64_t max_rows);
 
   /// The pairs of a layer; empty lists where it has none.
   const LayerPairs& layer(int64_t index) const { return layers_[static_cast<size_t>(index)]; }

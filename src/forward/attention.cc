@@ -24,6 +24,18 @@ struct PagedAttention::Task {
   int64_t first_head, heads;
 };
 
+int64_t PagedAttention::HeadsPerTask(int64_t heads, int64_t kv_heads) {
+  return std::min(heads / kv_heads, kMaxHeadsPerTask);
+}
+
+int64_t PagedAttention::BytesFor(int threads, int64_t heads, int64_t kv_heads, int64_t value_dim) {
+  const int64_t states = kQueriesPerTask * HeadsPerTask(heads, kv_heads);
+  const int64_t width = KvCache::PaddedWidth(DType::kQ8_0, value_dim);
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+  constexpr auto kDouble = static_cast<int64_t>(sizeof(double));
+  return threads * (kFloat * (states * (width + 1) + kMaxPageTokens) + kDouble * states);
+}
+
 PagedAttention::PagedAttention(const KernelSet& kernels, ThreadPool& threads, int64_t heads,
                                int64_t kv_heads, int64_t value_dim, int64_t max_chunks)
     : kernels_(kernels),
@@ -31,7 +43,7 @@ PagedAttention::PagedAttention(const KernelSet& kernels, ThreadPool& threads, in
       heads_(heads),
       kv_heads_(kv_heads),
       value_dim_(value_dim),
-      heads_per_task_(std::min(heads / kv_heads, kMaxHeadsPerTask)),
+      heads_per_task_(HeadsPerTask(heads, kv_heads)),
       scratch_(static_cast<size_t>(threads.threads())) {
   const auto states = static_cast<size_t>(kQueriesPerTask * heads_per_task_);
   const int64_t width = KvCache::PaddedWidth(DType::kQ8_0, value_dim);

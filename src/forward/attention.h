@@ -31,6 +31,8 @@ class PagedAttention {
   /// `heads` query heads share `kv_heads` (arXiv:2305.13245) in equal groups, in order.
   PagedAttention(const KernelSet& kernels, ThreadPool& threads, int64_t heads, int64_t kv_heads,
                  int64_t value_dim, int64_t max_chunks);
+  /// The bytes of one's buffers.
+  static int64_t BytesFor(int threads, int64_t heads, int64_t kv_heads, int64_t value_dim);
 
   /// The batch's keys and values must have been stored.
   ///   queries [tokens, heads, cache.key_width()]  zeros beyond the head's dimension
@@ -46,6 +48,7 @@ class PagedAttention {
     std::vector<float> maxima;   ///< [queries, heads]
     std::vector<double> totals;  ///< [queries, heads] sums of exponentials
   };
+  static int64_t HeadsPerTask(int64_t heads, int64_t kv_heads);
 
   void RunTask(const AttentionRule& rule, int64_t layer, const KvCache& cache, const Task& task,
                const float* queries, float* out, Scratch& scratch) const;

@@ -29,6 +29,11 @@ std::unique_ptr<AttentionBlock> MakeAttention(const ModelConfig& config,
                                             max_tokens);
 }
 
+/// Rows that pass through one kind of matrix at once: every choice of an expert, or a shared one.
+int64_t AdapterRows(const ModelConfig& config, const Decoder::Options& options) {
+  return options.max_tokens * (config.router.used + 1);
+}
+
 class TransformerDecoder : public Decoder {
  public:
   TransformerDecoder(const ModelConfig& config, const ModelWeights& weights, ExpertStore& experts,
@@ -40,7 +45,7 @@ class TransformerDecoder : public Decoder {
         options_(options),
         rope_(config.rope, options.max_tokens),
         adapters_(options.adapters, std::ssize(config.layers), kernels, threads,
-                  options.max_tokens * (config.router.used + 1)),
+                  AdapterRows(config, options)),
         attention_(
             MakeAttention(config, weights, rope_, adapters_, kernels, threads, options.max_tokens)),
         feed_forward_(config, weights, experts, adapters_, kernels, threads, options.max_tokens),
@@ -246,6 +251,25 @@ void TransformerDecoder::WriteLogits(std::span<float> logits) {
 }
 
 }  // namespace
+
+int64_t Decoder::BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                          const KernelSet& kernels, int threads, const Options& options) {
+  const int64_t tokens = options.max_tokens;
+  constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
+  constexpr auto kPlaces = static_cast<int64_t>(sizeof(BatchChunk) + sizeof(TokenPlace) +
+                                                sizeof(int64_t) + sizeof(SequenceId));
+  const bool latent = config.attention.latent.kv_rank > 0;
+  const auto attention = latent ? LatentAttention::BytesFor : GroupedAttention::BytesFor;
+  WeightTypes head;
+  head.Add(weights.output);
+  return tokens * (3 * config.dim * kFloat + kPlaces) +
+         options.max_logit_rows * static_cast<int64_t>(sizeof(int64_t)) +
+         ActivationRows::BytesFor(kernels, options.max_logit_rows, config.dim, head) +
+         Rope::BytesFor(config.rope, tokens) +
+         AdapterTerms::BytesFor(options.adapters, AdapterRows(config, options)) +
+         attention(config, weights, kernels, threads, tokens) +
+         FeedForwardLayers::BytesFor(config, weights, kernels, tokens);
+}
 
 Result<std::unique_ptr<Decoder>> Decoder::Create(const ModelConfig& config,
                                                  const ModelWeights& weights, ExpertStore& experts,

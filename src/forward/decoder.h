@@ -79,6 +79,11 @@ class Decoder {
                                                  const Options& options);
   virtual ~Decoder() = default;
 
+  /// The bytes of a decoder's buffers, from the sizes and types of `weights` alone: their bytes
+  /// need not be there (OutlineWeights).
+  static int64_t BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                          const KernelSet& kernels, int threads, const Options& options);
+
   /// Runs the chunks and appends their keys and values to `cache`.
   ///   logits  [rows, vocab]  out: rows in chunk order, as each chunk's LogitRows asks
   ///

@@ -17,28 +17,35 @@ bool Consecutive(std::span<const int32_t> tokens) {
 
 }  // namespace
 
-void FeedForward::Reserve(std::span<const Demand> demands) {
-  size_t tasks = 0, inner = 0, gathered = 0, converted = 0;
+void FeedForward::Room::Include(std::span<const Demand> demands, const KernelSet& kernels,
+                                int64_t dim) {
+  Room sum;
   for (const Demand& demand : demands) {
-    tasks += static_cast<size_t>(demand.tasks);
-    inner += static_cast<size_t>(demand.rows * demand.ffn);
+    sum.tasks += demand.tasks;
+    sum.inner += demand.rows * demand.ffn;
     for (const DType type : demand.input_types.types())
-      gathered +=
-          static_cast<size_t>(demand.rows * kernels_.activation_format(type, dim_).row_bytes);
+      sum.gathered += demand.rows * kernels.activation_format(type, dim).row_bytes;
     for (const DType type : demand.down_types.types())
-      converted +=
-          static_cast<size_t>(demand.rows * kernels_.activation_format(type, demand.ffn).row_bytes);
+      sum.converted += demand.rows * kernels.activation_format(type, demand.ffn).row_bytes;
   }
-  const auto grow = [](auto& buffer, size_t size) {
-    if (buffer.size() < size) buffer.resize(size);
-  };
-  grow(gate_, inner);
-  grow(up_, inner);
-  grow(gathered_, gathered);
-  grow(converted_, converted);
-  work_.reserve(tasks);
-  gate_tiles_.Reserve(tasks);
-  down_tiles_.Reserve(tasks);
+  tasks = std::max(tasks, sum.tasks);
+  inner = std::max(inner, sum.inner);
+  gathered = std::max(gathered, sum.gathered);
+  converted = std::max(converted, sum.converted);
+}
+
+int64_t FeedForward::Room::bytes() const {
+  return 2 * inner * static_cast<int64_t>(sizeof(float)) + gathered + converted;
+}
+
+void FeedForward::Reserve(const Room& room) {
+  gate_.resize(static_cast<size_t>(room.inner));
+  up_.resize(static_cast<size_t>(room.inner));
+  gathered_.resize(static_cast<size_t>(room.gathered));
+  converted_.resize(static_cast<size_t>(room.converted));
+  work_.reserve(static_cast<size_t>(room.tasks));
+  gate_tiles_.Reserve(static_cast<size_t>(room.tasks));
+  down_tiles_.Reserve(static_cast<size_t>(room.tasks));
 }
 
 /// The task's rows of `x`, one after another: where they lie, or gathered.

@@ -44,8 +44,17 @@ class FeedForward {
     WeightTypes input_types;  ///< of gate and up
     WeightTypes down_types;
   };
-  /// Makes room for a Run with tasks of all these kinds together.
-  void Reserve(std::span<const Demand> demands);
+  /// What the buffers hold at most.
+  struct Room {
+    int64_t tasks = 0;
+    int64_t inner = 0;                    ///< floats of gate, and as many of up
+    int64_t gathered = 0, converted = 0;  ///< bytes
+
+    /// Grows to what a Run with tasks of all these kinds together asks for.
+    void Include(std::span<const Demand> demands, const KernelSet& kernels, int64_t dim);
+    int64_t bytes() const;
+  };
+  void Reserve(const Room& room);
 
   /// `x` holds the input rows in the forms of every task's gate and up, `floats` as they were
   /// before, [rows, dim]. Allocates nothing.

@@ -3,11 +3,46 @@
 #include <algorithm>
 
 namespace moxie {
-namespace {
 
-size_t Elements(int64_t a, int64_t b) { return static_cast<size_t>(a * b); }
+GroupedAttention::Sizes GroupedAttention::SizesFor(const AttentionConfig& attention,
+                                                   int64_t max_tokens) {
+  const int64_t width = KvCache::PaddedWidth(DType::kQ8_0, attention.head_dim);
+  const int64_t padded = width == attention.head_dim ? 0 : attention.heads * width;
+  return {.q = max_tokens * attention.heads * attention.head_dim,
+          .kv = max_tokens * attention.kv_heads * attention.head_dim,
+          .queries = max_tokens * padded};
+}
 
-}  // namespace
+WeightTypes GroupedAttention::InputTypes(const AttentionWeights& weights) {
+  WeightTypes types;
+  types.Add(weights.q);
+  types.Add(weights.k);
+  types.Add(weights.v);
+  return types;
+}
+
+WeightTypes GroupedAttention::OutputTypes(const AttentionWeights& weights) {
+  WeightTypes types;
+  types.Add(weights.output);
+  return types;
+}
+
+int64_t GroupedAttention::BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                                   const KernelSet& kernels, int threads, int64_t max_tokens) {
+  const AttentionConfig& attention = config.attention;
+  const Sizes sizes = SizesFor(attention, max_tokens);
+  int64_t input = 0, output = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    input = std::max(input, ActivationRows::BytesFor(kernels, max_tokens, config.dim,
+                                                     InputTypes(layer.attention)));
+    output = std::max(
+        output, ActivationRows::BytesFor(kernels, max_tokens, attention.heads * attention.head_dim,
+                                         OutputTypes(layer.attention)));
+  }
+  const int64_t floats = 2 * sizes.q + 2 * sizes.kv + sizes.queries;
+  return input + output + floats * static_cast<int64_t>(sizeof(float)) +
+         PagedAttention::BytesFor(threads, attention.heads, attention.kv_heads, attention.head_dim);
+}
 
 GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights& weights,
                                    const Rope& rope, AdapterTerms& adapters,
@@ -21,27 +56,22 @@ GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights
       threads_(threads),
       attention_(kernels, threads, config.attention.heads, config.attention.kv_heads,
                  config.attention.head_dim, max_tokens),
-      input_types_(weights.layers.size()),
-      output_types_(weights.layers.size()),
       input_(kernels),
       output_(kernels),
       products_(3) {
   const AttentionConfig& attention = config.attention;
   const int64_t q_dim = attention.heads * attention.head_dim;
-  for (size_t i = 0; i < weights.layers.size(); ++i) {
-    const AttentionWeights& layer = weights.layers[i].attention;
-    input_types_[i].Add(layer.q);
-    input_types_[i].Add(layer.k);
-    input_types_[i].Add(layer.v);
-    output_types_[i].Add(layer.output);
-    input_.Reserve(max_tokens, config.dim, input_types_[i]);
-    output_.Reserve(max_tokens, q_dim, output_types_[i]);
+  for (const LayerWeights& layer : weights.layers) {
+    input_types_.push_back(InputTypes(layer.attention));
+    output_types_.push_back(OutputTypes(layer.attention));
+    input_.Reserve(max_tokens, config.dim, input_types_.back());
+    output_.Reserve(max_tokens, q_dim, output_types_.back());
   }
-  q_.resize(Elements(max_tokens, q_dim));
-  k_.resize(Elements(max_tokens, attention.kv_heads * attention.head_dim));
-  v_.resize(k_.size());
-  const int64_t width = KvCache::PaddedWidth(DType::kQ8_0, attention.head_dim);
-  if (width != attention.head_dim) queries_.resize(Elements(max_tokens, attention.heads * width));
+  const Sizes sizes = SizesFor(attention, max_tokens);
+  q_.resize(static_cast<size_t>(sizes.q));
+  k_.resize(static_cast<size_t>(sizes.kv));
+  v_.resize(static_cast<size_t>(sizes.kv));
+  queries_.resize(static_cast<size_t>(sizes.queries));
   attended_.resize(q_.size());
 }
 

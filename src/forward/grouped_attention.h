@@ -18,10 +18,21 @@ class GroupedAttention : public AttentionBlock {
   GroupedAttention(const ModelConfig& config, const ModelWeights& weights, const Rope& rope,
                    AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
                    int64_t max_tokens);
+  /// The bytes of one's buffers.
+  static int64_t BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                          const KernelSet& kernels, int threads, int64_t max_tokens);
 
   void Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x, float* out) override;
 
  private:
+  /// Elements of the buffers of floats.
+  struct Sizes {
+    int64_t q, kv, queries;
+  };
+  static Sizes SizesFor(const AttentionConfig& attention, int64_t max_tokens);
+  static WeightTypes InputTypes(const AttentionWeights& weights);
+  static WeightTypes OutputTypes(const AttentionWeights& weights);
+
   void Project(int64_t layer, int64_t tokens, const float* x);
   void FinishHeads(int64_t layer, int64_t token, float* heads, int64_t count,
                    std::span<const float> norm) const;

@@ -10,18 +10,26 @@ namespace {
 
 size_t Size(int64_t n) { return static_cast<size_t>(n); }
 
-bool Is16Bit(DType type) { return type == DType::kBF16 || type == DType::kF16; }
+/// The type of transposed keys: 16-bit weights stay as they are, others become float32, so that
+/// nothing is rounded.
+DType ExpandedType(DType type) {
+  return type == DType::kBF16 || type == DType::kF16 ? type : DType::kF32;
+}
 
 }  // namespace
 
-/// Wk is transposed once: 16-bit weights as they are, others as float32, so nothing is rounded.
+int64_t LatentAttention::ExpansionBytes(const LatentConfig& latent, int64_t heads, DType kv_b) {
+  return heads * latent.nope_dim * latent.kv_rank * TraitsOf(ExpandedType(kv_b)).block_bytes;
+}
+
+/// Wk is transposed once.
 LatentAttention::Expansion LatentAttention::Split(const LatentConfig& latent, int64_t heads,
                                                   const WeightMatrix& kv_b) {
   const int64_t rank = latent.kv_rank, nope = latent.nope_dim;
-  const DType type = Is16Bit(kv_b.type) ? kv_b.type : DType::kF32;
+  const DType type = ExpandedType(kv_b.type);
   const int64_t element = TraitsOf(type).block_bytes;
   Expansion expansion;
-  expansion.bytes.resize(Size(heads * nope * rank * element));
+  expansion.bytes.resize(Size(ExpansionBytes(latent, heads, kv_b.type)));
   std::vector<float> decoded(Size(rank));
   for (int64_t head = 0; head < heads; ++head) {
     const int64_t first_row = head * (nope + latent.value_dim);
@@ -62,37 +70,76 @@ LatentAttention::LatentAttention(const ModelConfig& config, const ModelWeights& 
       compressed_(kernels),
       output_(kernels),
       products_(Size(std::max<int64_t>(2, config.attention.heads))) {
+  const int64_t out_dim = config.attention.heads * latent_.value_dim;
   for (const LayerWeights& layer : weights.layers) {
-    const AttentionWeights& attention = layer.attention;
-    WeightTypes& input = input_types_.emplace_back();
-    input.Add(latent_.q_rank > 0 ? attention.q_a : attention.q);
-    input.Add(attention.kv_a);
-    query_types_.emplace_back().Add(attention.q);
-    output_types_.emplace_back().Add(attention.output);
-    expansions_.push_back(Split(latent_, config.attention.heads, attention.kv_b));
+    const Types& types = types_.emplace_back(TypesOf(latent_, layer.attention));
+    expansions_.push_back(Split(latent_, config.attention.heads, layer.attention.kv_b));
+    input_.Reserve(max_tokens, config.dim, types.input);
+    if (latent_.q_rank > 0) compressed_.Reserve(max_tokens, latent_.q_rank, types.query);
+    output_.Reserve(max_tokens, out_dim, types.output);
   }
-  Reserve(max_tokens);
+  const Sizes sizes = SizesFor(config, weights, kernels, max_tokens);
+  head_rows_.resize(Size(sizes.head_rows));
+  q_a_.resize(Size(sizes.q_a));
+  q_.resize(Size(sizes.q));
+  kv_.resize(Size(sizes.kv));
+  queries_.resize(Size(sizes.queries));
+  latents_.resize(Size(sizes.latents));
+  attended_.resize(Size(sizes.attended));
 }
 
-void LatentAttention::Reserve(int64_t max_tokens) {
-  const int64_t heads = config_.attention.heads;
-  const int64_t key_dim = latent_.kv_rank + latent_.rope_dim;
-  int64_t head_row_bytes = 0;
-  for (size_t i = 0; i < expansions_.size(); ++i) {
-    input_.Reserve(max_tokens, config_.dim, input_types_[i]);
-    if (latent_.q_rank > 0) compressed_.Reserve(max_tokens, latent_.q_rank, query_types_[i]);
-    output_.Reserve(max_tokens, heads * latent_.value_dim, output_types_[i]);
-    for (const WeightMatrix* matrix : {&expansions_[i].keys[0], &expansions_[i].values[0]})
-      head_row_bytes = std::max(head_row_bytes,
-                                kernels_.activation_format(matrix->type, matrix->cols).row_bytes);
+LatentAttention::Types LatentAttention::TypesOf(const LatentConfig& latent,
+                                                const AttentionWeights& weights) {
+  Types types;
+  types.input.Add(latent.q_rank > 0 ? weights.q_a : weights.q);
+  types.input.Add(weights.kv_a);
+  types.query.Add(weights.q);
+  types.output.Add(weights.output);
+  return types;
+}
+
+LatentAttention::Sizes LatentAttention::SizesFor(const ModelConfig& config,
+                                                 const ModelWeights& weights,
+                                                 const KernelSet& kernels, int64_t max_tokens) {
+  const LatentConfig& latent = config.attention.latent;
+  const int64_t heads = config.attention.heads;
+  const int64_t key_dim = latent.kv_rank + latent.rope_dim;
+  int64_t row_bytes = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    const DType type = layer.attention.kv_b.type;
+    const int64_t keys = kernels.activation_format(ExpandedType(type), latent.nope_dim).row_bytes;
+    const int64_t values = kernels.activation_format(type, latent.kv_rank).row_bytes;
+    row_bytes = std::max({row_bytes, keys, values});
   }
-  head_rows_.resize(Size(heads * max_tokens * head_row_bytes));
-  q_a_.resize(Size(max_tokens * latent_.q_rank));
-  q_.resize(Size(max_tokens * heads * (latent_.nope_dim + latent_.rope_dim)));
-  kv_.resize(Size(max_tokens * key_dim));
-  queries_.resize(Size(max_tokens * heads * KvCache::PaddedWidth(DType::kQ8_0, key_dim)));
-  latents_.resize(Size(max_tokens * heads * latent_.kv_rank));
-  attended_.resize(Size(max_tokens * heads * latent_.value_dim));
+  return {.q_a = max_tokens * latent.q_rank,
+          .q = max_tokens * heads * (latent.nope_dim + latent.rope_dim),
+          .kv = max_tokens * key_dim,
+          .queries = max_tokens * heads * KvCache::PaddedWidth(DType::kQ8_0, key_dim),
+          .latents = max_tokens * heads * latent.kv_rank,
+          .attended = max_tokens * heads * latent.value_dim,
+          .head_rows = heads * max_tokens * row_bytes};
+}
+
+int64_t LatentAttention::BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                                  const KernelSet& kernels, int threads, int64_t max_tokens) {
+  const LatentConfig& latent = config.attention.latent;
+  const int64_t heads = config.attention.heads;
+  int64_t expansions = 0, input = 0, compressed = 0, output = 0;
+  const auto rows = [&](int64_t cols, const WeightTypes& types, int64_t& most) {
+    most = std::max(most, ActivationRows::BytesFor(kernels, max_tokens, cols, types));
+  };
+  for (const LayerWeights& layer : weights.layers) {
+    const Types types = TypesOf(latent, layer.attention);
+    rows(config.dim, types.input, input);
+    if (latent.q_rank > 0) rows(latent.q_rank, types.query, compressed);
+    rows(heads * latent.value_dim, types.output, output);
+    expansions += ExpansionBytes(latent, heads, layer.attention.kv_b.type);
+  }
+  const Sizes s = SizesFor(config, weights, kernels, max_tokens);
+  const int64_t floats = s.q_a + s.q + s.kv + s.queries + s.latents + s.attended;
+  return expansions + input + compressed + output + s.head_rows +
+         floats * static_cast<int64_t>(sizeof(float)) +
+         PagedAttention::BytesFor(threads, heads, 1, latent.kv_rank);
 }
 
 void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x,
@@ -114,7 +161,7 @@ void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, con
   attention_.Run(rule, layer, batch, cache, queries_.data(), latents_.data());
   ExpandValues(index, tokens);
 
-  output_.Begin(tokens, out_dim, output_types_[index]);
+  output_.Begin(tokens, out_dim, types_[index].output);
   ForEachToken(threads_, tokens,
                [&](int64_t t) { output_.Convert(t, attended_.data() + t * out_dim); });
   const WeightMatrix& matrix = weights.attention.output;
@@ -148,7 +195,7 @@ void LatentAttention::Project(const LayerWeights& layer, size_t index, int64_t t
                    .out_stride = matrix.rows,
                    .bias = bias});
   };
-  input_.Begin(tokens, config_.dim, input_types_[index]);
+  input_.Begin(tokens, config_.dim, types_[index].input);
   ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
   products_.Clear();
   product(weights.kv_a, input_, weights.k_bias, kv_);
@@ -156,7 +203,7 @@ void LatentAttention::Project(const LayerWeights& layer, size_t index, int64_t t
   products_.Run(kernels_, threads_);
   if (!low_rank) return;
 
-  compressed_.Begin(tokens, latent_.q_rank, query_types_[index]);
+  compressed_.Begin(tokens, latent_.q_rank, types_[index].query);
   ForEachToken(threads_, tokens, [&](int64_t t) {
     float* row = q_a_.data() + t * latent_.q_rank;
     kernels_.rms_norm(row, weights.q_a_norm.data(), latent_.q_rank,

@@ -22,6 +22,8 @@ class LatentAttention : public AttentionBlock {
   LatentAttention(const ModelConfig& config, const ModelWeights& weights, const Rope& rope,
                   AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
                   int64_t max_tokens);
+  static int64_t BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                          const KernelSet& kernels, int threads, int64_t max_tokens);
 
   void Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x, float* out) override;
 
@@ -33,7 +35,19 @@ class LatentAttention : public AttentionBlock {
     std::vector<std::byte> bytes;      ///< of the keys
   };
   static Expansion Split(const LatentConfig& latent, int64_t heads, const WeightMatrix& kv_b);
-  void Reserve(int64_t max_tokens);
+  static int64_t ExpansionBytes(const LatentConfig& latent, int64_t heads, DType kv_b);
+  /// What each layer's products ask of the buffers.
+  struct Types {
+    WeightTypes input, query, output;
+  };
+  static Types TypesOf(const LatentConfig& latent, const AttentionWeights& weights);
+  /// Elements of the buffers of floats, and the bytes of head_rows_.
+  struct Sizes {
+    int64_t q_a, q, kv, queries, latents, attended;
+    int64_t head_rows;
+  };
+  static Sizes SizesFor(const ModelConfig& config, const ModelWeights& weights,
+                        const KernelSet& kernels, int64_t max_tokens);
 
   void Project(const LayerWeights& layer, size_t index, int64_t tokens, const float* x);
   void StoreToken(const LayerWeights& layer, int64_t index, const TokenPlace& place, int64_t token,
@@ -51,8 +65,8 @@ class LatentAttention : public AttentionBlock {
   const KernelSet& kernels_;
   ThreadPool& threads_;
   PagedAttention attention_;
-  std::vector<Expansion> expansions_;                                  ///< [layers]
-  std::vector<WeightTypes> input_types_, query_types_, output_types_;  ///< [layers]
+  std::vector<Expansion> expansions_;  ///< [layers]
+  std::vector<Types> types_;           ///< [layers]
   ActivationRows input_, compressed_, output_;
   ProductList products_;
   std::vector<std::byte> head_rows_;  ///< [heads, tokens] converted inputs of per-head products

@@ -38,12 +38,13 @@ void WeightTypes::Add(DType type) {
   if (std::ranges::find(types_, type) == types_.end()) types_.push_back(type);
 }
 
-int64_t ActivationRows::Layout(int64_t rows, int64_t cols, const WeightTypes& types,
-                               std::array<Form, kMaxForms>& forms, size_t& count) const {
+int64_t ActivationRows::Layout(const KernelSet& kernels, int64_t rows, int64_t cols,
+                               const WeightTypes& types, std::array<Form, kMaxForms>& forms,
+                               size_t& count) {
   int64_t offset = 0;
   count = 0;
   for (const DType type : types.types()) {
-    const ActivationFormat format = kernels_.activation_format(type, cols);
+    const ActivationFormat format = kernels.activation_format(type, cols);
     const auto same = std::find_if(forms.begin(), forms.begin() + static_cast<int64_t>(count),
                                    [&](const Form& f) { return f.format.id == format.id; });
     if (same != forms.begin() + static_cast<int64_t>(count)) continue;
@@ -54,15 +55,20 @@ int64_t ActivationRows::Layout(int64_t rows, int64_t cols, const WeightTypes& ty
   return offset;
 }
 
-void ActivationRows::Reserve(int64_t rows, int64_t cols, const WeightTypes& types) {
+int64_t ActivationRows::BytesFor(const KernelSet& kernels, int64_t rows, int64_t cols,
+                                 const WeightTypes& types) {
   std::array<Form, kMaxForms> forms;
   size_t count = 0;
-  const auto bytes = static_cast<size_t>(Layout(rows, cols, types, forms, count));
+  return Layout(kernels, rows, cols, types, forms, count);
+}
+
+void ActivationRows::Reserve(int64_t rows, int64_t cols, const WeightTypes& types) {
+  const auto bytes = static_cast<size_t>(BytesFor(kernels_, rows, cols, types));
   if (bytes > bytes_.size()) bytes_.resize(bytes);
 }
 
 void ActivationRows::Begin(int64_t rows, int64_t cols, const WeightTypes& types) {
-  const auto bytes = static_cast<size_t>(Layout(rows, cols, types, forms_, form_count_));
+  const auto bytes = static_cast<size_t>(Layout(kernels_, rows, cols, types, forms_, form_count_));
   MOXIE_CHECK(bytes <= bytes_.size());
   cols_ = cols;
 }

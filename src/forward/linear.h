@@ -37,6 +37,9 @@ class ActivationRows {
 
   /// Makes room for a later Begin(rows, cols, types).
   void Reserve(int64_t rows, int64_t cols, const WeightTypes& types);
+  /// The bytes that this takes.
+  static int64_t BytesFor(const KernelSet& kernels, int64_t rows, int64_t cols,
+                          const WeightTypes& types);
 
   /// Lays the rows out anew. `types` must be among those reserved.
   void Begin(int64_t rows, int64_t cols, const WeightTypes& types);
@@ -56,8 +59,9 @@ class ActivationRows {
   };
   static constexpr size_t kMaxForms = 8;
 
-  int64_t Layout(int64_t rows, int64_t cols, const WeightTypes& types,
-                 std::array<Form, kMaxForms>& forms, size_t& count) const;
+  static int64_t Layout(const KernelSet& kernels, int64_t rows, int64_t cols,
+                        const WeightTypes& types, std::array<Form, kMaxForms>& forms,
+                        size_t& count);
   const Form& FormFor(DType weights) const;
 
   const KernelSet& kernels_;

@@ -42,7 +42,10 @@ FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeigh
       router_(1),
       all_tokens_(Size(max_tokens)) {
   std::iota(all_tokens_.begin(), all_tokens_.end(), 0);
-  for (const LayerWeights& layer : weights.layers) ReserveFor(layer, max_tokens);
+  Needs needs = NeedsOf(config, weights, kernels, max_tokens);
+  for (const WeightTypes& types : needs.input_types) input_.Reserve(max_tokens, config.dim, types);
+  input_types_ = std::move(needs.input_types);
+  feed_forward_.Reserve(needs.room);
   tasks_.reserve(Size(config.router.experts + 1));
   if (!config.is_mixture()) return;
   const int64_t slots = max_tokens * config.router.used;
@@ -58,27 +61,45 @@ FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeigh
     shared_out_.resize(Size(max_tokens * config.dim));
 }
 
-void FeedForwardLayers::ReserveFor(const LayerWeights& layer, int64_t max_tokens) {
-  std::array<FeedForward::Demand, 3> demands;
-  auto& [dense, experts, shared] = demands;
-  WeightTypes types;
-  const auto demand = [&](const FeedForwardWeights& weights, FeedForward::Demand& kind) {
-    if (weights.gate.matrix.empty()) return;
-    AddTypes(weights, kind.input_types, kind.down_types);
-    kind.ffn = std::max(kind.ffn, weights.gate.matrix.rows);
-    for (const DType type : kind.input_types.types()) types.Add(type);
-  };
-  demand(layer.dense, dense);
-  for (const FeedForwardWeights& expert : layer.experts) demand(expert, experts);
-  demand(layer.shared, shared);
-  types.Add(layer.router);
-  dense.tasks = shared.tasks = 1;
-  dense.rows = shared.rows = max_tokens;
-  experts.tasks = std::ssize(layer.experts);
-  experts.rows = max_tokens * config_.router.used;
-  feed_forward_.Reserve(demands);
-  input_.Reserve(max_tokens, config_.dim, types);
-  input_types_.push_back(std::move(types));
+FeedForwardLayers::Needs FeedForwardLayers::NeedsOf(const ModelConfig& config,
+                                                    const ModelWeights& weights,
+                                                    const KernelSet& kernels, int64_t max_tokens) {
+  Needs needs;
+  for (const LayerWeights& layer : weights.layers) {
+    std::array<FeedForward::Demand, 3> demands;
+    auto& [dense, experts, shared] = demands;
+    WeightTypes types;
+    const auto demand = [&](const FeedForwardWeights& ffn, FeedForward::Demand& kind) {
+      if (ffn.gate.matrix.empty()) return;
+      AddTypes(ffn, kind.input_types, kind.down_types);
+      kind.ffn = std::max(kind.ffn, ffn.gate.matrix.rows);
+      for (const DType type : kind.input_types.types()) types.Add(type);
+    };
+    demand(layer.dense, dense);
+    for (const FeedForwardWeights& expert : layer.experts) demand(expert, experts);
+    demand(layer.shared, shared);
+    types.Add(layer.router);
+    dense.tasks = shared.tasks = 1;
+    dense.rows = shared.rows = max_tokens;
+    experts.tasks = std::ssize(layer.experts);
+    experts.rows = max_tokens * config.router.used;
+    needs.room.Include(demands, kernels, config.dim);
+    needs.input_types.push_back(std::move(types));
+  }
+  return needs;
+}
+
+int64_t FeedForwardLayers::BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                                    const KernelSet& kernels, int64_t max_tokens) {
+  const Needs needs = NeedsOf(config, weights, kernels, max_tokens);
+  int64_t input = 0;
+  for (const WeightTypes& types : needs.input_types)
+    input = std::max(input, ActivationRows::BytesFor(kernels, max_tokens, config.dim, types));
+  const int64_t used = config.router.used;  // 0 where there are no experts.
+  const int64_t shared = config.shared_expert != SharedExpert::kNone ? config.dim : 0;
+  // Numbers of 4 bytes a token: logits, four of each choice, outputs.
+  const int64_t a_token = 1 + config.router.experts + used * (4 + config.dim) + shared;
+  return needs.room.bytes() + input + 4 * max_tokens * a_token;
 }
 
 Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* x,

@@ -26,6 +26,9 @@ class FeedForwardLayers {
   FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights, ExpertStore& experts,
                     AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
                     int64_t max_tokens);
+  /// The bytes of one's buffers.
+  static int64_t BytesFor(const ModelConfig& config, const ModelWeights& weights,
+                          const KernelSet& kernels, int64_t max_tokens);
 
   ///   x    [tokens, dim]
   ///   out  [tokens, dim]
@@ -34,7 +37,13 @@ class FeedForwardLayers {
                    float* out);
 
  private:
-  void ReserveFor(const LayerWeights& layer, int64_t max_tokens);
+  /// What the layers ask of the buffers.
+  struct Needs {
+    std::vector<WeightTypes> input_types;  ///< [layers]
+    FeedForward::Room room;
+  };
+  static Needs NeedsOf(const ModelConfig& config, const ModelWeights& weights,
+                       const KernelSet& kernels, int64_t max_tokens);
   void RunDense(int64_t layer, int64_t tokens, const float* x, float* out);
   Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer,
                           float* out);

@@ -19,6 +19,10 @@ class Rope {
  public:
   /// `max_tokens`: positions that Prepare will be given at most.
   Rope(const RopeConfig& config, int64_t max_tokens);
+  /// What one takes.
+  static int64_t BytesFor(const RopeConfig& config, int64_t max_tokens) {
+    return max_tokens * (config.dims / 2) * 2 * static_cast<int64_t>(sizeof(float));
+  }
 
   /// Computes cosines and sines for these positions, once for all layers. Allocates nothing.
   void Prepare(std::span<const int64_t> positions);

@@ -92,6 +92,8 @@ void Sampler::ApplyBiasAndPenalties() {
 
 void Sampler::CollectCandidates() {
   candidates_.clear();
+  candidates_.reserve(adjusted_.size());
+  weighted_.reserve(adjusted_.size());
   for (size_t i = 0; i < adjusted_.size(); ++i) {
     if (std::isfinite(adjusted_[i])) candidates_.push_back({adjusted_[i], static_cast<int32_t>(i)});
   }

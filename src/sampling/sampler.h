@@ -22,6 +22,10 @@ class Sampler {
   /// Errors: those of ValidateSamplingOptions.
   static Result<Sampler> Create(const SamplingOptions& options, int32_t vocab_size,
                                 std::span<const int32_t> prompt);
+  /// The bytes of one's buffers once it has sampled from all tokens.
+  static int64_t BytesFor(int64_t vocab_size) {
+    return vocab_size * static_cast<int64_t>(sizeof(float) + sizeof(Candidate) + sizeof(Weighted));
+  }
 
   /// Chooses the next token and counts it as part of the answer. Takes linear time, but for sorting
   /// the tokens that top_p and typical_p keep.

@@ -387,6 +387,32 @@ class Chat(Case):
         self.assertIn("template", self.bad(1, "chat", path))
 
 
+class Plan(Case):
+    def test_a_name_needs_no_file(self):
+        out = json.loads(self.good("plan", "Mixtral-8x7B", "--type", "q4_0", "--context", "2048", "--json"))
+        (plan,) = out["plans"]
+        # arXiv:2401.04088's shape in blocks of 32 weights in 18 bytes; routers and norms in float32.
+        floats = 32 * (8 * 4096 + 2 * 4096) + 4096
+        self.assertEqual(plan["weight_bytes"], (46702792704 - floats) // 32 * 18 + floats * 4)
+        # 32 layers of keys and values of 8 heads of 128, in float32, and the cache's page tables.
+        pages = 32 * 2 * 8 * 128 * 4 * 2048
+        self.assertTrue(pages <= plan["memory"]["kv_cache"] <= pages + 4096)
+        self.assertEqual(sum(v for k, v in plan["memory"].items() if k != "total"), plan["memory"]["total"])
+        self.assertIn("q4_0", self.good("plan", "mixtral-8x7b"))
+
+    def test_names_and_types_that_there_are_not(self):
+        self.assertIn("mixtral-8x7b", self.good("plan", "--list"))
+        self.bad(1, "plan", "mixtral-9x9b")
+        self.assertIn("q8_0", self.bad(1, "plan", "mixtral-8x7b", "--type", "q4_9"))
+        self.bad(1, "plan")
+
+    def test_the_engine_refuses_what_does_not_fit(self):
+        plan = json.loads(self.good("plan", self.tiny, "--context", "64", "--json"))["plans"][0]
+        enough = plan["least_bytes"]
+        for budget, command in ((enough + 16384, self.good), (enough - 16384, lambda *a: self.bad(1, *a))):
+            command("run", self.tiny, "x", "--context", "64", "--max-tokens", "1", "--memory", budget)
+
+
 class Doctor(Case):
     def test_json(self):
         out = json.loads(self.good("doctor", "--json", "--folder", self.folder))

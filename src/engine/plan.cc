@@ -1,0 +1,128 @@
+#include "moxie/plan.h"
+
+#include <algorithm>
+#include <filesystem>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "engine/model_parts.h"
+#include "engine/sizing.h"
+#include "engine/work_per_token.h"
+#include "model/catalogue.h"
+#include "model/describe.h"
+#include "model/outline.h"
+
+namespace moxie {
+namespace {
+
+/// Heap and metadata for each token of a vocabulary with its merges, where there is no file to
+/// read them from: what byte-level vocabularies of 49,152 to 151,936 tokens take.
+constexpr int64_t kTokenizerBytesAToken = 450;
+
+/// A model's shape, and its weights where there is a file.
+struct Subject {
+  ModelConfig config;
+  int64_t head_bytes = 0;
+  std::unique_ptr<Model::Parts> parts;  ///< of a file, which the weights refer to
+  ModelWeights weights;                 ///< of a file, as it is
+};
+
+/// All matrices of one type, but for routers, which stay float32 as llama.cpp keeps them.
+Result<ModelWeights> OutlineAs(const ModelConfig& config, const std::string& name) {
+  const std::optional<DType> type = DTypeFromName(name);
+  const std::vector<std::string> types = PlanTypes();
+  if (!type || std::ranges::find(types, NameOf(*type)) == types.end()) {
+    std::string known;
+    for (const std::string& each : types) known += (known.empty() ? "" : ", ") + each;
+    return Error{ErrorCode::kInvalidInput, "--type is " + name + ", but must be one of " + known};
+  }
+  return OutlineWeights(config, [&](std::string_view tensor, int64_t cols) {
+    const bool router = tensor.find("ffn_gate_inp") != std::string_view::npos;
+    return router ? DType::kF32 : TypeForRows(*type, cols);
+  });
+}
+
+Result<Subject> FindSubject(const std::string& model, const ModelOptions& options) {
+  Subject subject;
+  std::error_code error;
+  if (!std::filesystem::exists(model, error)) {
+    const std::optional<CatalogueModel> known = FindInCatalogue(model);
+    if (!known)
+      return Error{ErrorCode::kNotFound,
+                   model + ": is neither a file or folder nor a model of the catalogue"};
+    subject.config = known->config;
+    subject.head_bytes = known->config.vocab_size * kTokenizerBytesAToken;
+    return subject;
+  }
+  MOXIE_TRY_ASSIGN(subject.parts, ReadHead(model, options));
+  subject.config = subject.parts->config;
+  subject.head_bytes = subject.parts->head_bytes;
+  MOXIE_TRY_ASSIGN(subject.weights, LoadWeights(subject.parts->files, subject.config));
+  return subject;
+}
+
+/// One row of the plan: the subject with weights of one type.
+ModelPlan PlanAs(const Subject& subject, const ModelWeights& weights, const ModelOptions& options,
+                 const RunSizes& sizes, const KernelSet& kernels) {
+  const TokenWork work = WorkPerToken(subject.config, weights);
+  const ParameterCount count = CountParameters(subject.config);
+  const MemoryPlan memory =
+      PlanRun(subject.config, weights, options, sizes, kernels, subject.head_bytes);
+  ModelPlan plan;
+  plan.name = subject.config.name;
+  plan.type = NameOf(work.MainType());
+  plan.parameters = count.total;
+  plan.active_parameters = count.active;
+  plan.weight_bytes = memory.weight_bytes;
+  plan.bytes_per_token = work.TotalBytes();
+  plan.options = options;
+  plan.need = memory.need;
+  plan.least_bytes = memory.least_total;
+  plan.fits = options.memory_bytes == 0 || plan.need.total() <= options.memory_bytes;
+  plan.expert_share = memory.expert_share;
+  return plan;
+}
+
+}  // namespace
+
+std::vector<CatalogueEntry> ListCatalogue() {
+  std::vector<CatalogueEntry> entries;
+  for (const CatalogueModel& model : Catalogue()) {
+    const ParameterCount count = CountParameters(model.config);
+    entries.push_back({std::string(model.name), model.config.name, std::string(model.source),
+                       count.total, count.active});
+  }
+  return entries;
+}
+
+std::vector<std::string> PlanTypes() {
+  return {"f32",  "bf16", "f16",   "q8_0",   "q6_k", "q5_1",  "q5_k",    "q5_0", "q4_1",
+          "q4_k", "q4_0", "mxfp4", "iq4_xs", "q3_k", "iq3_s", "iq3_xxs", "q2_k", "iq2_xs"};
+}
+
+Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
+                                         const std::vector<std::string>& types,
+                                         const ModelOptions& options) {
+  MOXIE_TRY_ASSIGN(const Subject subject, FindSubject(model, options));
+  ModelOptions complete = options;
+  MOXIE_TRY(CompleteOptions(subject.config, complete));
+  MOXIE_TRY_ASSIGN(const KernelSet* kernels, ChooseKernels(options.kernels));
+  MOXIE_TRY_ASSIGN(const std::vector<AdapterWeights> adapters,
+                   LoadAdapters(complete, subject.config));
+  MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(complete, adapters));
+  std::vector<ModelPlan> plans;
+  for (const std::string& type : types) {
+    if (type.empty() && subject.parts != nullptr) {
+      plans.push_back(PlanAs(subject, subject.weights, complete, sizes, *kernels));
+      continue;
+    }
+    MOXIE_TRY_ASSIGN(const ModelWeights weights,
+                     OutlineAs(subject.config, type.empty() ? "bf16" : type));
+    plans.push_back(PlanAs(subject, weights, complete, sizes, *kernels));
+    if (!type.empty()) plans.back().type = type;
+  }
+  return plans;
+}
+
+}  // namespace moxie

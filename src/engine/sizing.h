@@ -1,0 +1,45 @@
+#pragma once
+
+#include <span>
+#include <vector>
+
+#include "forward/decoder.h"
+#include "memory/plan.h"
+#include "model/config.h"
+#include "model/weights.h"
+#include "moxie/model.h"
+
+namespace moxie {
+
+/// A run's options as the parts of the engine take them. Model::Open and PlanModel both size by
+/// this, so that what is planned is what happens.
+struct RunSizes {
+  KvCache::Options cache;
+  Decoder::Options decoder;
+};
+
+/// Checks the options against the model and fills in their defaults.
+///
+/// Errors: kInvalidInput.
+Result<void> CompleteOptions(const ModelConfig& config, ModelOptions& options);
+
+/// Errors: kUnsupported for a name of a kernel set that is not usable here.
+Result<const KernelSet*> ChooseKernels(const std::string& name);
+
+/// The adapters that the options name, for a model of this configuration.
+///
+/// Errors: those of LoadAdapter.
+Result<std::vector<AdapterWeights>> LoadAdapters(const ModelOptions& options,
+                                                 const ModelConfig& config);
+
+/// `options` must be complete, and `adapters` outlive the result.
+Result<RunSizes> SizesOf(const ModelOptions& options,
+                         std::span<const AdapterWeights> adapters = {});
+
+/// The memory of a run. `weights` may be an outline. `tokenizer_bytes` is what the vocabulary and
+/// everything else read from the files' heads take.
+MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
+                   const ModelOptions& options, const RunSizes& sizes, const KernelSet& kernels,
+                   int64_t tokenizer_bytes);
+
+}  // namespace moxie

@@ -1,0 +1,169 @@
+#include "model/catalogue.h"
+
+#include <algorithm>
+#include <cctype>
+#include <string>
+#include <utility>
+
+namespace moxie {
+namespace {
+
+/// What all families share; a dense feed-forward in every layer.
+struct Shape {
+  int64_t dim, layers, heads, kv_heads, head_dim, ffn, vocab, context;
+  double rope_base;
+  bool tied = false;
+};
+
+struct Experts {
+  int64_t count, used, ffn;
+};
+
+ModelConfig Dense(std::string family, std::string name, const Shape& shape) {
+  ModelConfig config;
+  config.family = std::move(family);
+  config.name = std::move(name);
+  config.dim = shape.dim;
+  config.vocab_size = shape.vocab;
+  config.context_length = shape.context;
+  config.tied_embeddings = shape.tied;
+  config.attention.heads = shape.heads;
+  config.attention.kv_heads = shape.kv_heads;
+  config.attention.head_dim = shape.head_dim;
+  config.rope.dims = shape.head_dim;
+  config.rope.base = shape.rope_base;
+  config.ffn_dim = shape.ffn;
+  config.layers.resize(static_cast<size_t>(shape.layers));
+  return config;
+}
+
+/// Every layer's feed-forward becomes a mixture.
+ModelConfig Mixture(std::string family, std::string name, const Shape& shape,
+                    const Experts& experts) {
+  ModelConfig config = Dense(std::move(family), std::move(name), shape);
+  config.expert_ffn_dim = experts.ffn;
+  config.router.experts = experts.count;
+  config.router.used = experts.used;
+  for (LayerConfig& layer : config.layers) layer.sparse = true;
+  return config;
+}
+
+ModelConfig Mistral7B() {
+  ModelConfig config =
+      Dense("mistral", "Mistral 7B v0.1", {4096, 32, 32, 8, 128, 14336, 32000, 32768, 1e4});
+  for (LayerConfig& layer : config.layers) layer.window = 4096;
+  return config;
+}
+
+ModelConfig Grok1() {
+  ModelConfig config =
+      Mixture("grok", "Grok-1", {6144, 64, 48, 8, 128, 0, 131072, 8192, 1e4, true}, {8, 2, 32768});
+  config.post_norms = true;
+  return config;
+}
+
+ModelConfig Qwen2Moe() {
+  ModelConfig config = Mixture("qwen2moe", "Qwen2 57B-A14B",
+                               {3584, 28, 28, 4, 128, 0, 151936, 32768, 1e6}, {64, 8, 2560});
+  config.attention.qkv_bias = true;
+  config.shared_expert = SharedExpert::kSigmoidGated;
+  config.shared_ffn_dim = 20480;
+  return config;
+}
+
+ModelConfig Qwen3Moe() {
+  ModelConfig config = Mixture("qwen3moe", "Qwen3 30B-A3B",
+                               {2048, 48, 32, 4, 128, 0, 151936, 40960, 1e6}, {128, 8, 768});
+  config.attention.qk_norm = QkNorm::kPerHead;
+  return config;
+}
+
+ModelConfig Olmoe() {
+  ModelConfig config =
+      Mixture("olmoe", "OLMoE 1B-7B", {2048, 16, 16, 16, 128, 0, 50304, 4096, 1e4}, {64, 8, 1024});
+  config.attention.qk_norm = QkNorm::kWhole;
+  return config;
+}
+
+ModelConfig GptOss(std::string name, int64_t layers, int64_t experts) {
+  ModelConfig config =
+      Mixture("gpt-oss", std::move(name), {2880, layers, 64, 8, 64, 0, 201088, 131072, 150000},
+              {experts, 4, 2880});
+  config.attention.sinks = config.attention.qkv_bias = config.attention.output_bias = true;
+  config.router.logit_bias = config.expert_bias = true;
+  for (size_t i = 0; i < config.layers.size(); i += 2) config.layers[i].window = 128;
+  return config;
+}
+
+ModelConfig DeepSeekV3() {
+  ModelConfig config =
+      Mixture("deepseek3", "DeepSeek-V3", {7168, 61, 128, 128, 192, 18432, 129280, 163840, 1e4},
+              {256, 8, 2048});
+  config.attention.latent = {
+      .q_rank = 1536, .kv_rank = 512, .nope_dim = 128, .rope_dim = 64, .value_dim = 128};
+  config.rope.dims = 64;
+  config.router.selection_bias = true;
+  config.shared_expert = SharedExpert::kAdded;
+  config.shared_ffn_dim = 2048;
+  for (size_t i = 0; i < 3; ++i) config.layers[i].sparse = false;
+  return config;
+}
+
+constexpr std::string_view kLlama2 = "arXiv:2307.09288; huggingface.co/meta-llama, config.json";
+constexpr std::string_view kLlama3 = "arXiv:2407.21783, table 3; meta-llama's config.json";
+constexpr std::string_view kSmolLM2 = "arXiv:2502.02737; HuggingFaceTB's config.json";
+constexpr std::string_view kGptOss = "arXiv:2508.10925, table 1; openai's config.json";
+
+}  // namespace
+
+std::vector<CatalogueModel> Catalogue() {
+  // dim, layers, heads, kv heads, head size, ffn, vocabulary, context, rope base, tied
+  return {
+      {"mixtral-8x7b", "arXiv:2401.04088, table 1; mistralai's config.json",
+       Mixture("mixtral", "Mixtral 8x7B", {4096, 32, 32, 8, 128, 0, 32000, 32768, 1e6},
+               {8, 2, 14336})},
+      {"mixtral-8x22b", "huggingface.co/mistralai/Mixtral-8x22B-v0.1, config.json",
+       Mixture("mixtral", "Mixtral 8x22B", {6144, 56, 48, 8, 128, 0, 32000, 65536, 1e6},
+               {8, 2, 16384})},
+      {"mistral-7b", "arXiv:2310.06825, table 1; mistralai's config.json", Mistral7B()},
+      {"llama-2-7b", kLlama2,
+       Dense("llama", "Llama 2 7B", {4096, 32, 32, 32, 128, 11008, 32000, 4096, 1e4})},
+      {"llama-2-13b", kLlama2,
+       Dense("llama", "Llama 2 13B", {5120, 40, 40, 40, 128, 13824, 32000, 4096, 1e4})},
+      {"llama-2-70b", kLlama2,
+       Dense("llama", "Llama 2 70B", {8192, 80, 64, 8, 128, 28672, 32000, 4096, 1e4})},
+      {"llama-3-8b", kLlama3,
+       Dense("llama", "Llama 3 8B", {4096, 32, 32, 8, 128, 14336, 128256, 8192, 5e5})},
+      {"llama-3-70b", kLlama3,
+       Dense("llama", "Llama 3 70B", {8192, 80, 64, 8, 128, 28672, 128256, 8192, 5e5})},
+      {"llama-3.1-8b", kLlama3,
+       Dense("llama", "Llama 3.1 8B", {4096, 32, 32, 8, 128, 14336, 128256, 131072, 5e5})},
+      {"llama-3.1-70b", kLlama3,
+       Dense("llama", "Llama 3.1 70B", {8192, 80, 64, 8, 128, 28672, 128256, 131072, 5e5})},
+      {"grok-1", "github.com/xai-org/grok-1, run.py and model.py", Grok1()},
+      {"qwen2-57b-a14b", "arXiv:2407.10671, table 1; Qwen's config.json", Qwen2Moe()},
+      {"qwen3-30b-a3b", "arXiv:2505.09388, table 2; Qwen's config.json", Qwen3Moe()},
+      {"olmoe-1b-7b", "arXiv:2409.02060, table 10; allenai's config.json", Olmoe()},
+      {"gpt-oss-20b", kGptOss, GptOss("gpt-oss 20B", 24, 32)},
+      {"gpt-oss-120b", kGptOss, GptOss("gpt-oss 120B", 36, 128)},
+      {"deepseek-v3", "arXiv:2412.19437, section 4.2; deepseek-ai's config.json", DeepSeekV3()},
+      {"smollm2-135m", kSmolLM2,
+       Dense("llama", "SmolLM2 135M", {576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5, true})},
+      {"smollm2-360m", kSmolLM2,
+       Dense("llama", "SmolLM2 360M", {960, 32, 15, 5, 64, 2560, 49152, 8192, 1e5, true})},
+      {"smollm2-1.7b", kSmolLM2,
+       Dense("llama", "SmolLM2 1.7B", {2048, 24, 32, 32, 64, 8192, 49152, 8192, 130000, true})},
+  };
+}
+
+std::optional<CatalogueModel> FindInCatalogue(std::string_view name) {
+  std::string wanted(name);
+  std::transform(wanted.begin(), wanted.end(), wanted.begin(),
+                 [](unsigned char c) { return static_cast<char>(std::tolower(c)); });
+  for (CatalogueModel& model : Catalogue()) {
+    if (model.name == wanted) return std::move(model);
+  }
+  return std::nullopt;
+}
+
+}  // namespace moxie
