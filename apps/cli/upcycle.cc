@@ -26,7 +26,9 @@ void AddUpcycle(Program& program) {
   CLI::App* const command =
       AddCommand(program, "upcycle", "Make a mixture of experts of a dense model",
                  [arguments] { return RunUpcycle(*arguments); });
-  command->add_option("IN", arguments->in, "A dense model: a .gguf of the llama or qwen3 family")
+  command
+      ->add_option("IN", arguments->in,
+                   "A dense model of the llama or qwen3 family: a .gguf or a folder")
       ->required();
   command->add_option("OUT.gguf", arguments->out, "Where to write the mixture")->required();
   command->add_option("--experts", arguments->options.experts, "Experts of each layer")

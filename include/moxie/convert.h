@@ -51,8 +51,8 @@ struct UpcycleOptions {
 /// weights, which is exact to the last bit where `used` is a power of two; with noise the routing
 /// spreads and the sum rounds.
 ///
-/// `in` is a GGUF of the llama family (Llama, Mistral, SmolLM2) or of Qwen3; `out` is a GGUF of the
-/// mixture of that family. The file is written beside `out` and renamed when complete.
+/// `in` is a GGUF or a folder of the llama family (Llama, Mistral, SmolLM2) or of Qwen3; `out` is a
+/// GGUF of the mixture of that family. The file is written beside `out` and renamed when complete.
 ///
 /// Errors: kInvalidInput for options out of range or a model that already is a mixture;
 /// kUnsupported for other families; kIo.

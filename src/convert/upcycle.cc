@@ -2,46 +2,44 @@
 #include <array>
 #include <cmath>
 #include <optional>
-#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
 #include <vector>
 
+#include "convert/gguf_metadata.h"
+#include "convert/tensor_plan.h"
+#include "convert/tensor_stream.h"
 #include "formats/model_files.h"
 #include "formats/tensor_writer.h"
 #include "model/config.h"
+#include "model/family.h"
+#include "model/names.h"
 #include "moxie/convert.h"
 
 namespace moxie {
 namespace {
 
-constexpr int64_t kMaxExperts = 1024;
+constexpr int64_t kMostExperts = 1024;
+constexpr int64_t kBufferBytes = int64_t{64} << 20;
 constexpr std::array<std::string_view, 3> kMatrices = {"ffn_gate", "ffn_up", "ffn_down"};
 
 /// What a dense family of GGUF files becomes.
-struct Family {
+struct Upcycled {
   std::string_view dense;
   std::string_view mixture;
 };
-constexpr std::array kFamilies = {Family{"llama", "llama"}, Family{"qwen3", "qwen3moe"}};
-
-/// One tensor of the result: a copy of `source` as often as `copies`, or a router without source.
-struct PlannedTensor {
-  TensorSpec spec;
-  const TensorInfo* source = nullptr;
-  int64_t copies = 1;
-};
+constexpr std::array kFamilies = {Upcycled{"llama", "llama"}, Upcycled{"qwen3", "qwen3moe"}};
 
 Error Refuse(ErrorCode code, const ModelFiles& files, const std::string& what) {
-  return {code, files.path.filename().string() + ": " + what};
+  return {code, DisplayName(files) + ": " + what};
 }
 
 Result<void> CheckOptions(const UpcycleOptions& options) {
   const auto refuse = [](const std::string& what) { return Error{ErrorCode::kInvalidInput, what}; };
-  if (options.experts < 1 || options.experts > kMaxExperts)
+  if (options.experts < 1 || options.experts > kMostExperts)
     return refuse("--experts is " + std::to_string(options.experts) + ", but must be 1.." +
-                  std::to_string(kMaxExperts));
+                  std::to_string(kMostExperts));
   if (options.used < 1 || options.used > options.experts)
     return refuse("--used is " + std::to_string(options.used) + ", but must be 1.." +
                   std::to_string(options.experts) + " (--experts)");
@@ -50,27 +48,32 @@ Result<void> CheckOptions(const UpcycleOptions& options) {
   return {};
 }
 
-Result<Family> FamilyOf(const ModelFiles& files) {
-  if (files.layout != FileLayout::kGguf)
-    return Refuse(ErrorCode::kUnsupported, files, "is a folder, but upcycling reads a .gguf file");
-  MOXIE_TRY_ASSIGN(const std::optional<std::string> name,
-                   files.metadata.Text("general.architecture"));
-  for (const Family& family : kFamilies) {
-    if (name == family.dense) return family;
+Result<Upcycled> FamilyOf(const ModelFiles& files, const ModelConfig& config) {
+  const std::string_view architecture = FindFamily(config.family)->gguf;
+  for (const Upcycled& family : kFamilies) {
+    if (architecture == family.dense) return family;
   }
   return Refuse(ErrorCode::kUnsupported, files,
-                "general.architecture is " + name.value_or("absent") +
-                    ", but upcycling knows llama and qwen3");
+                "is of the family " + config.family +
+                    ", but upcycling knows llama (with Mistral and SmolLM2) and qwen3");
+}
+
+/// The dense model's keys: a GGUF's own, or those that a folder's GGUF would have.
+Result<GgufMetadata> DenseMetadata(const ModelFiles& files, const ModelConfig& config) {
+  if (files.layout == FileLayout::kGguf) return files.metadata;
+  MOXIE_TRY_ASSIGN(GgufMetadata metadata, ModelMetadata(files, config));
+  MOXIE_TRY(AddTokenizerMetadata(files, config, &metadata));
+  return metadata;
 }
 
 /// The metadata of the mixture: the family's keys under its new name, and how many experts.
-GgufMetadata MixtureMetadata(const ModelFiles& files, const Family& family,
+GgufMetadata MixtureMetadata(const GgufMetadata& dense, const Upcycled& family,
                              const ModelConfig& config, const UpcycleOptions& options) {
   GgufMetadata metadata;
-  metadata.file = files.metadata.file;
+  metadata.file = dense.file;
   const std::string old_prefix = std::string(family.dense) + ".";
   const std::string prefix = std::string(family.mixture) + ".";
-  for (const auto& [key, value] : files.metadata.values)
+  for (const auto& [key, value] : dense.values)
     metadata.values.emplace(
         key.starts_with(old_prefix) ? prefix + key.substr(old_prefix.size()) : key, value);
   metadata.values["general.architecture"] = std::string(family.mixture);
@@ -89,30 +92,6 @@ std::optional<std::string> LayerPrefix(std::string_view name, std::string_view m
   const std::string tail = std::string(matrix) + ".weight";
   if (!name.starts_with("blk.") || !name.ends_with("." + tail)) return std::nullopt;
   return std::string(name.substr(0, name.size() - tail.size()));
-}
-
-Result<std::vector<PlannedTensor>> PlanTensors(const ModelFiles& files, const ModelConfig& config,
-                                               int64_t experts) {
-  std::vector<PlannedTensor> plan;
-  for (const TensorInfo& tensor : files.tensors.tensors()) {
-    PlannedTensor planned{{tensor.name, tensor.type, tensor.shape}, &tensor, 1};
-    for (const std::string_view matrix : kMatrices) {
-      const std::optional<std::string> prefix = LayerPrefix(tensor.name, matrix);
-      if (!prefix) continue;
-      planned.spec.name = *prefix + std::string(matrix) + "_exps.weight";
-      planned.spec.shape.insert(planned.spec.shape.begin(), experts);
-      planned.copies = experts;
-      if (matrix != kMatrices[0]) continue;
-      plan.push_back(
-          {{*prefix + "ffn_gate_inp.weight", DType::kF32, {experts, config.dim}}, nullptr, 1});
-    }
-    if (planned.copies == 1 && tensor.name.find(".ffn_") != std::string::npos &&
-        tensor.name.ends_with(".bias"))
-      return Refuse(ErrorCode::kUnsupported, files,
-                    "tensor " + tensor.name + ": experts of this family have no biases");
-    plan.push_back(std::move(planned));
-  }
-  return plan;
 }
 
 /// Numbers that are normal to the eye, and equal on every machine: twelve uniform ones added up
@@ -138,21 +117,40 @@ class Noise {
   uint64_t state_;
 };
 
-Result<void> WriteTensors(const ModelFiles& files, std::span<const PlannedTensor> plan,
-                          const UpcycleOptions& options, TensorWriter& writer) {
+std::vector<float> Router(const ModelConfig& config, const UpcycleOptions& options, Noise& noise) {
+  std::vector<float> router(static_cast<size_t>(options.experts * config.dim));
+  if (options.noise > 0) std::ranges::generate(router, [&] { return noise.Next(options.noise); });
+  return router;
+}
+
+/// The dense model's tensors with every feed-forward matrix as often as there are experts, and a
+/// router before the first.
+Result<std::vector<PlannedTensor>> PlanMixture(const ModelFiles& files, const ModelConfig& config,
+                                               const UpcycleOptions& options) {
+  MOXIE_TRY_ASSIGN(std::vector<PlannedTensor> dense,
+                   PlanTensors(files, config, FileLayout::kGguf, std::nullopt));
   Noise noise(options.seed);
-  for (const PlannedTensor& tensor : plan) {
-    if (tensor.source == nullptr) {
-      std::vector<float> router(static_cast<size_t>(tensor.spec.shape[0] * tensor.spec.shape[1]));
-      if (options.noise > 0)
-        std::generate(router.begin(), router.end(), [&] { return noise.Next(options.noise); });
-      MOXIE_TRY(writer.Write(std::as_bytes(std::span(router))));
-      continue;
+  std::vector<PlannedTensor> plan;
+  for (PlannedTensor& tensor : dense) {
+    const std::string name = tensor.spec.name;
+    if (name.find(".ffn_") != std::string::npos && name.ends_with(".bias"))
+      return Refuse(ErrorCode::kUnsupported, files,
+                    "tensor " + name + ": experts of this family have no biases");
+    for (const std::string_view matrix : kMatrices) {
+      const std::optional<std::string> prefix = LayerPrefix(name, matrix);
+      if (!prefix) continue;
+      if (matrix == kMatrices[0]) {
+        PlannedTensor& router = plan.emplace_back();
+        router.spec = {*prefix + "ffn_gate_inp.weight", DType::kF32, {options.experts, config.dim}};
+        router.values = Router(config, options, noise);
+      }
+      tensor.spec.name = *prefix + std::string(matrix) + "_exps.weight";
+      tensor.spec.shape.insert(tensor.spec.shape.begin(), options.experts);
+      tensor.parts.assign(static_cast<size_t>(options.experts), TensorView(tensor.parts.front()));
     }
-    for (int64_t copy = 0; copy < tensor.copies; ++copy)
-      MOXIE_TRY(writer.Write(files.tensors.Bytes(*tensor.source)));
+    plan.push_back(std::move(tensor));
   }
-  return writer.Finish();
+  return plan;
 }
 
 }  // namespace
@@ -164,15 +162,18 @@ Result<void> Upcycle(const std::string& in, const std::string& out, const Upcycl
   if (config.is_mixture())
     return Refuse(ErrorCode::kInvalidInput, files,
                   "is a mixture of experts already, but a dense model is wanted");
-  MOXIE_TRY_ASSIGN(const Family family, FamilyOf(files));
-  MOXIE_TRY_ASSIGN(const std::vector<PlannedTensor> plan,
-                   PlanTensors(files, config, options.experts));
+  MOXIE_TRY_ASSIGN(const Upcycled family, FamilyOf(files, config));
+  MOXIE_TRY_ASSIGN(const std::vector<PlannedTensor> plan, PlanMixture(files, config, options));
+  MOXIE_TRY_ASSIGN(const GgufMetadata dense, DenseMetadata(files, config));
   std::vector<TensorSpec> specs;
   for (const PlannedTensor& tensor : plan) specs.push_back(tensor.spec);
   MOXIE_TRY_ASSIGN(
       TensorWriter writer,
-      TensorWriter::CreateGguf(out, MixtureMetadata(files, family, config, options), specs));
-  return WriteTensors(files, plan, options, writer);
+      TensorWriter::CreateGguf(out, MixtureMetadata(dense, family, config, options), specs));
+  ThreadPool threads(UsableCpus());
+  TensorStream stream(files, kBufferBytes, threads, {});
+  for (const PlannedTensor& tensor : plan) MOXIE_TRY(stream.Write(tensor, writer));
+  return writer.Finish();
 }
 
 }  // namespace moxie

@@ -322,7 +322,14 @@ class Mixture(Case):
         shapes = {t["name"]: t["shape"] for t in mixture["tensors"]}
         self.assertEqual(shapes["blk.1.ffn_down_exps.weight"], [8, 32, 64])
 
-    def test_a_mixture_or_a_folder_is_refused(self):
+    def test_a_folder_becomes_one_too(self):
+        for name in ("mistral-window", "llama3-rope", "qwen3"):
+            out = self.folder / "mixture.gguf"
+            self.good("upcycle", MODELS / name, out, "--experts", "3")
+            self.assertEqual(self.logits(out), self.logits(MODELS / name))
+
+    def test_what_cannot_be_one_is_refused(self):
+        self.bad(1, "upcycle", MODELS / "qwen2", self.folder / "twice.gguf")
         self.bad(1, "upcycle", self.upcycle(), self.folder / "twice.gguf")
         self.bad(1, "upcycle", MODELS / "mixtral", self.folder / "twice.gguf")
         self.bad(1, "upcycle", self.tiny, self.folder / "o.gguf", "--experts", "2", "--used", "3")
