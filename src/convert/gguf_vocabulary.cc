@@ -279,33 +279,39 @@ void GgufVocabulary::Set(int64_t id, std::string text, float score, Type type) {
   types[index] = type;
 }
 
-Result<GgufVocabulary> ReadFolderVocabulary(const ModelFiles& files) {
-  MOXIE_TRY_ASSIGN(const auto text, files.ReadCompanion(kJsonName));
-  json root;
-  std::optional<std::vector<std::string>> patterns;
-  if (text) {
-    MOXIE_TRY_ASSIGN(root, ParseJson(*text, kJsonName));
-    MOXIE_TRY_ASSIGN(patterns, ByteLevelPatterns(root));
-  }
-  if (!patterns) {
-    for (const char* name :
-         {"tokenizer.model", "tokenizer.model.v3", "tokenizer.model.v2", "tokenizer.model.v1"}) {
-      MOXIE_TRY_ASSIGN(const auto bytes, files.ReadCompanion(name));
-      if (bytes) return FromSentencePiece(files, *bytes);
-    }
-    MOXIE_TRY_ASSIGN(const auto tekken, files.ReadCompanion("tekken.json"));
-    if (!text && tekken) return FromTekken(*tekken);
-  }
-  GgufVocabulary out;
-  if (!text) return out;
+Result<std::optional<GgufVocabulary>> ReadTokenizerJson(std::string_view text,
+                                                        bool byte_level_only) {
+  MOXIE_TRY_ASSIGN(const json root, ParseJson(text, kJsonName));
+  if (!root.is_object()) return WrongType(kJsonName, "an object");
+  MOXIE_TRY_ASSIGN(const auto patterns, ByteLevelPatterns(root));
+  if (!patterns && byte_level_only) return std::optional<GgufVocabulary>();
   const json* model = FindMember(root, "model");
   if (model == nullptr) return WrongType("model", "an object");
   MOXIE_TRY_ASSIGN(const std::string type, TextOr(*model, "type", "BPE"));
   if (type != "BPE") return NoName("has a " + Printable(type, 60) + " model of its own");
+  GgufVocabulary out;
   MOXIE_TRY(ReadPieces(root, *model, &out));
   MOXIE_TRY(patterns ? MakeByteLevel(root, *model, *patterns, &out)
                      : MakeScored(root, *model, &out));
-  return out;
+  return std::optional(std::move(out));
+}
+
+Result<GgufVocabulary> ReadFolderVocabulary(const ModelFiles& files) {
+  constexpr const char* kSentencePiece[] = {"tokenizer.model", "tokenizer.model.v3",
+                                            "tokenizer.model.v2", "tokenizer.model.v1"};
+  std::optional<std::string> sentence_piece;
+  for (const char* name : kSentencePiece) {
+    if (sentence_piece) continue;
+    MOXIE_TRY_ASSIGN(sentence_piece, files.ReadCompanion(name));
+  }
+  MOXIE_TRY_ASSIGN(const auto text, files.ReadCompanion(kJsonName));
+  if (text) {
+    MOXIE_TRY_ASSIGN(auto vocabulary, ReadTokenizerJson(*text, sentence_piece.has_value()));
+    if (vocabulary) return std::move(*vocabulary);
+  }
+  if (sentence_piece) return FromSentencePiece(files, *sentence_piece);
+  MOXIE_TRY_ASSIGN(const auto tekken, files.ReadCompanion("tekken.json"));
+  return tekken ? FromTekken(*tekken) : GgufVocabulary();
 }
 
 }  // namespace moxie

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
@@ -34,5 +35,12 @@ struct GgufVocabulary {
 ///
 /// Errors: kInvalidInput; kUnsupported where GGUF has no name for it.
 Result<GgufVocabulary> ReadFolderVocabulary(const ModelFiles& files);
+
+/// Reads tokenizer.json's text; nothing where `byte_level_only` and it is Llama's older kind, whose
+/// tokenizer.model is the better source.
+///
+/// Errors: as above.
+Result<std::optional<GgufVocabulary>> ReadTokenizerJson(std::string_view text,
+                                                        bool byte_level_only);
 
 }  // namespace moxie

@@ -110,8 +110,15 @@ Result<const TensorInfo*> TensorPlanner::Find(TensorRole role, const Shape& shap
   return row ? tensor : finder_.Need(from, shape);
 }
 
-Result<DType> TensorPlanner::FolderTypeFor(const Shape& shape,
-                                           const std::vector<TensorView>& parts) const {
+Result<const TensorInfo*> TensorPlanner::FindPlain(TensorRole role, const Shape& shape,
+                                                   std::string_view suffix) {
+  MOXIE_TRY_ASSIGN(const TensorInfo* tensor, Find(role, shape, suffix));
+  if (TraitsOf(tensor->type).block_elements == 1) return tensor;
+  return finder_.Complain(*tensor, "has type " + std::string(NameOf(tensor->type)) +
+                                       ", but must be f32, f16 or bf16 to be rearranged");
+}
+
+DType TensorPlanner::FolderTypeFor(const Shape& shape, const std::vector<TensorView>& parts) const {
   const DType own = parts.front().type;
   if (!IsFloat(own) || own == folder_type_) return folder_type_;
   // What a GGUF holds in float32 by rule takes the folder's type where that loses nothing.
@@ -122,18 +129,20 @@ Result<DType> TensorPlanner::FolderTypeFor(const Shape& shape,
   return small || type_ ? folder_type_ : own;
 }
 
-Result<DType> TensorPlanner::TypeFor(const std::string& name, const Shape& shape,
-                                     const std::vector<TensorView>& parts) const {
+DType TensorPlanner::TypeFor(const std::string& name, const Shape& shape,
+                             const std::vector<TensorView>& parts) const {
   if (to_layout_ != FileLayout::kGguf) return FolderTypeFor(shape, parts);
   if (StaysFloat32(name, shape.size())) return DType::kF32;
-  const DType wanted = type_.value_or(parts.front().type);
+  const DType own = parts.front().type;
+  const bool alike = std::ranges::all_of(parts, [own](const auto& p) { return p.type == own; });
+  const DType wanted = type_.value_or(alike ? own : DType::kF32);
   const bool whole = shape.back() % TraitsOf(wanted).block_elements == 0;
   return whole ? wanted : DType::kF16;
 }
 
 Result<void> TensorPlanner::Add(std::string name, Shape shape, std::vector<TensorView> parts) {
   PlannedTensor planned;
-  MOXIE_TRY_ASSIGN(planned.spec.type, TypeFor(name, shape, parts));
+  planned.spec.type = TypeFor(name, shape, parts);
   planned.spec.name = std::move(name);
   planned.spec.shape = std::move(shape);
   planned.parts = std::move(parts);
@@ -171,7 +180,8 @@ Result<void> TensorPlanner::CopyHeads(TensorRole role, int64_t heads, std::strin
   const int64_t rows = heads * config_.attention.head_dim;
   const bool vector = suffix == ".bias";
   const Shape shape = vector ? Shape{rows} : Shape{rows, config_.dim};
-  MOXIE_TRY_ASSIGN(const TensorInfo* tensor, Find(role, shape, suffix));
+  MOXIE_TRY_ASSIGN(const TensorInfo* tensor,
+                   vector ? FindPlain(role, shape, suffix) : Find(role, shape, suffix));
   const TensorView view =
       vector && regroup_heads_ ? ElementsOf(*tensor, finder_.Data(*tensor)) : View(*tensor);
   return Add(Name(role, suffix), shape, {Heads(view, heads)});
@@ -243,7 +253,8 @@ Result<void> TensorPlanner::FusedQkv(std::string_view suffix) {
   const bool vector = suffix == ".bias";
   const int64_t all = (a.heads + 2 * a.kv_heads) * a.head_dim;
   MOXIE_TRY_ASSIGN(const TensorInfo* tensor,
-                   Find(&TensorNames::qkv, vector ? Shape{all} : Shape{all, config_.dim}, suffix));
+                   vector ? FindPlain(&TensorNames::qkv, {all}, suffix)
+                          : Find(&TensorNames::qkv, {all, config_.dim}, suffix));
   TensorView rest = vector ? ElementsOf(*tensor, finder_.Data(*tensor)) : View(*tensor);
   for (const TensorRole role : {&TensorNames::q, &TensorNames::k, &TensorNames::v}) {
     const int64_t heads = role == &TensorNames::q ? a.heads : a.kv_heads;

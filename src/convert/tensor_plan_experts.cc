@@ -1,3 +1,4 @@
+#include <algorithm>
 #include <utility>
 
 #include "convert/tensor_planner.h"
@@ -10,6 +11,10 @@ TensorView Expert(const std::vector<TensorView>& views, int64_t experts, int64_t
   if (std::cmp_equal(views.size(), experts) && views.front().rows.size() == 1)
     return views[static_cast<size_t>(index)];
   return Entry(views.front(), index);
+}
+
+bool AreMxfp4(const std::vector<TensorView>& views) {
+  return std::ranges::all_of(views, [](const auto& v) { return v.type == DType::kMXFP4; });
 }
 
 /// Element, row or matrix `first` and then every `step`-th along the last axis of `axes`.
@@ -32,8 +37,13 @@ Result<void> TensorPlanner::Experts() {
     MOXIE_TRY(Add(Name(&TensorNames::experts_up), {experts, ffn, dim}, found.up));
     MOXIE_TRY(Add(Name(&TensorNames::experts_down), {experts, dim, ffn}, found.down));
   } else if (family_.transposed_experts) {
-    const bool packed = found.gate.front().type == DType::kMXFP4 && !type_;
-    MOXIE_TRY(packed ? AddMxfp4Experts(found) : AddTransposedExperts(found));
+    const bool packed =
+        !type_ && AreMxfp4(found.gate) && AreMxfp4(found.up) && AreMxfp4(found.down);
+    if (packed) {
+      AddMxfp4Experts(found);
+    } else {
+      MOXIE_TRY(AddTransposedExperts(found));
+    }
   } else {
     for (int64_t e = 0; e < experts; ++e) {
       const auto add = [&](TensorRole role, const std::vector<TensorView>& from, int64_t rows,
@@ -110,7 +120,7 @@ Result<TensorPlanner::ExpertMatrices> TensorPlanner::FlatExperts() {
   const int64_t ffn = config_.expert_ffn_dim;
   ExpertMatrices out;
   const auto find = [&](TensorRole role, std::vector<TensorView>& to) -> Result<void> {
-    MOXIE_TRY_ASSIGN(const TensorInfo* tensor, Find(role, {experts * ffn, config_.dim}, ""));
+    MOXIE_TRY_ASSIGN(const TensorInfo* tensor, FindPlain(role, {experts * ffn, config_.dim}, ""));
     TensorView view = View(*tensor);
     const int64_t row = view.rows.back().stride;
     view.rows = {{experts, ffn * row}, {ffn, row}};
@@ -131,9 +141,9 @@ Result<TensorPlanner::ExpertMatrices> TensorPlanner::TransposedExperts() {
   const int64_t experts = config_.router.experts;
   const int64_t ffn = config_.expert_ffn_dim;
   MOXIE_TRY_ASSIGN(const TensorInfo* both,
-                   Find(&TensorNames::experts_gate_up, {experts, config_.dim, 2 * ffn}, ""));
+                   FindPlain(&TensorNames::experts_gate_up, {experts, config_.dim, 2 * ffn}, ""));
   MOXIE_TRY_ASSIGN(const TensorInfo* down,
-                   Find(&TensorNames::experts_down, {experts, ffn, config_.dim}, ""));
+                   FindPlain(&TensorNames::experts_down, {experts, ffn, config_.dim}, ""));
   ExpertMatrices out;
   for (const int64_t which : {0, 1}) {
     TensorView view = View(*both);
@@ -189,12 +199,26 @@ Result<TensorView> TensorPlanner::Mxfp4(TensorRole role, int64_t rows, int64_t c
   return view;
 }
 
+Result<void> TensorPlanner::NeedOneType(const ExpertMatrices& experts, DType type) const {
+  for (const std::vector<TensorView>* views : {&experts.gate, &experts.up}) {
+    for (const TensorView& view : *views) {
+      if (view.type == type) continue;
+      return Error{ErrorCode::kUnsupported,
+                   DisplayName(files_) + ": has experts of " + std::string(NameOf(view.type)) +
+                       " and of " + std::string(NameOf(type)) +
+                       ", but a folder of this family holds gate and up as one tensor"};
+    }
+  }
+  return {};
+}
+
 /// Gate and up columns alternate, one of each from matrices that lie apart: as a column axis of two
 /// whose stride is the way from one to the other.
 Result<void> TensorPlanner::AddTransposedExperts(const ExpertMatrices& experts) {
   const int64_t count = config_.router.experts;
   const int64_t dim = config_.dim;
   const int64_t ffn = config_.expert_ffn_dim;
+  MOXIE_TRY(NeedOneType(experts, experts.gate.front().type));
   std::vector<TensorView> both, downs;
   for (int64_t e = 0; e < count; ++e) {
     const TensorView gate = Expert(experts.gate, count, e);
@@ -205,7 +229,7 @@ Result<void> TensorPlanner::AddTransposedExperts(const ExpertMatrices& experts) 
       return Error{ErrorCode::kUnsupported,
                    DisplayName(files_) + ": has experts of " + std::string(NameOf(matrix->type)) +
                        ", but a folder of this family holds them transposed, for which they must "
-                       "be f32, f16 or bf16 (moxie quantize writes those)"};
+                       "be f32, f16 or bf16 (or mxfp4, without --type)"};
     }
     TensorView alternating = gate;
     alternating.rows = gate.columns;
@@ -218,7 +242,7 @@ Result<void> TensorPlanner::AddTransposedExperts(const ExpertMatrices& experts) 
   return Add(Name(&TensorNames::experts_down, ""), {count, ffn, dim}, std::move(downs));
 }
 
-Result<void> TensorPlanner::AddMxfp4Experts(const ExpertMatrices& experts) {
+void TensorPlanner::AddMxfp4Experts(const ExpertMatrices& experts) {
   const int64_t count = config_.router.experts;
   const auto add = [&](TensorRole role, const std::vector<TensorView>& parts, int64_t rows,
                        int64_t columns) {
@@ -244,7 +268,6 @@ Result<void> TensorPlanner::AddMxfp4Experts(const ExpertMatrices& experts) {
   }
   add(&TensorNames::experts_gate_up, both, 2 * config_.expert_ffn_dim, config_.dim);
   add(&TensorNames::experts_down, downs, config_.dim, config_.expert_ffn_dim);
-  return {};
 }
 
 Result<void> TensorPlanner::ExpertBiases() {
@@ -257,17 +280,19 @@ Result<void> TensorPlanner::ExpertBiases() {
   TensorView gate, up;
   if (from_gguf) {
     MOXIE_TRY_ASSIGN(const TensorInfo* gates,
-                     Find(&TensorNames::experts_gate, {count, ffn}, suffix));
-    MOXIE_TRY_ASSIGN(const TensorInfo* ups, Find(&TensorNames::experts_up, {count, ffn}, suffix));
+                     FindPlain(&TensorNames::experts_gate, {count, ffn}, suffix));
+    MOXIE_TRY_ASSIGN(const TensorInfo* ups,
+                     FindPlain(&TensorNames::experts_up, {count, ffn}, suffix));
     gate = View(*gates);
     up = View(*ups);
   } else {
     MOXIE_TRY_ASSIGN(const TensorInfo* both,
-                     Find(&TensorNames::experts_gate_up, {count, 2 * ffn}, suffix));
+                     FindPlain(&TensorNames::experts_gate_up, {count, 2 * ffn}, suffix));
     gate = up = View(*both);
     EveryOther(gate.columns, gate, 0);
     EveryOther(up.columns, up, 1);
   }
+  MOXIE_TRY(NeedOneType({{gate}, {up}, {}}, gate.type));
   if (to_gguf) {
     MOXIE_TRY(Add(Name(&TensorNames::experts_gate, to_suffix), {count, ffn}, {gate}));
     MOXIE_TRY(Add(Name(&TensorNames::experts_up, to_suffix), {count, ffn}, {up}));
@@ -277,7 +302,7 @@ Result<void> TensorPlanner::ExpertBiases() {
     MOXIE_TRY(Add(Name(&TensorNames::experts_gate_up, to_suffix), {count, 2 * ffn}, {both}));
   }
   MOXIE_TRY_ASSIGN(const TensorInfo* down,
-                   Find(&TensorNames::experts_down, {count, config_.dim}, suffix));
+                   FindPlain(&TensorNames::experts_down, {count, config_.dim}, suffix));
   return Add(Name(&TensorNames::experts_down, to_suffix), {count, config_.dim}, {View(*down)});
 }
 

@@ -39,13 +39,15 @@ class TensorPlanner {
   /// The source's tensor, or nothing where `needed` is false and it is absent. A shape of one
   /// dimension is matched by a matrix of one row, too.
   Result<const TensorInfo*> Find(TensorRole role, const Shape& shape, std::string_view suffix);
+  /// The same for tensors whose elements are to be picked apart: none of a block type.
+  Result<const TensorInfo*> FindPlain(TensorRole role, const Shape& shape, std::string_view suffix);
   TensorView View(const TensorInfo& tensor) const { return ViewOf(tensor, finder_.Data(tensor)); }
 
   Result<void> Add(std::string name, Shape shape, std::vector<TensorView> parts);
   void AddValues(std::string name, std::vector<float> values);
-  Result<DType> TypeFor(const std::string& name, const Shape& shape,
-                        const std::vector<TensorView>& parts) const;
-  Result<DType> FolderTypeFor(const Shape& shape, const std::vector<TensorView>& parts) const;
+  DType TypeFor(const std::string& name, const Shape& shape,
+                const std::vector<TensorView>& parts) const;
+  DType FolderTypeFor(const Shape& shape, const std::vector<TensorView>& parts) const;
 
   /// Same shape, same order.
   Result<void> Copy(TensorRole role, const Shape& shape, std::string_view suffix = ".weight");
@@ -76,8 +78,10 @@ class TensorPlanner {
   Result<ExpertMatrices> TransposedExperts();
   Result<ExpertMatrices> Mxfp4Experts();
   Result<TensorView> Mxfp4(TensorRole role, int64_t rows, int64_t columns);
+  /// Whether gate and up of every expert are of `type`, so that one view may run over both.
+  Result<void> NeedOneType(const ExpertMatrices& experts, DType type) const;
   Result<void> AddTransposedExperts(const ExpertMatrices& experts);
-  Result<void> AddMxfp4Experts(const ExpertMatrices& experts);
+  void AddMxfp4Experts(const ExpertMatrices& experts);
   Result<void> ExpertBiases();
 
   const ModelFiles& files_;

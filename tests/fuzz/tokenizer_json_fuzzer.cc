@@ -1,8 +1,9 @@
 // tokenizer.json and tekken.json from untrusted folders: whatever the bytes are, they give a
-// tokenizer or an error, and a tokenizer takes any text.
+// tokenizer or an error, and a tokenizer takes any text. What converting reads of them, too.
 #include <cstdint>
 #include <string_view>
 
+#include "convert/gguf_vocabulary.h"
 #include "tokenizer/loaders.h"
 
 namespace {
@@ -23,5 +24,6 @@ extern "C" int LLVMFuzzerTestOneInput(const uint8_t* data, size_t size) {
   const std::string_view text(reinterpret_cast<const char*>(data), size);
   Use(moxie::LoadTokenizerJson(text));
   Use(moxie::LoadTekken(text));
+  static_cast<void>(moxie::ReadTokenizerJson(text, false));
   return 0;
 }
