@@ -49,6 +49,10 @@ add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CM
 # What tests/tokenizer/*_test.py drive.
 add_executable(tokenizer_tool ${CMAKE_SOURCE_DIR}/tests/tokenizer/tokenizer_tool.cc)
 target_link_libraries(tokenizer_tool PRIVATE moxie_library)
+# What tests/constraints/*_test.py drive.
+add_executable(constraint_tool ${CMAKE_SOURCE_DIR}/tests/constraints/constraint_tool.cc)
+target_include_directories(constraint_tool PRIVATE tests)
+target_link_libraries(constraint_tool PRIVATE moxie_library nlohmann_json::nlohmann_json)
 add_test(NAME docs.names_exist COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_docs.py)
 
 # A weak symbol (an inline function, a template instance) of a file with instruction-set flags could

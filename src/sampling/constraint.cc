@@ -4,6 +4,7 @@
 #include <utility>
 
 #include "sampling/constraint_parts.h"
+#include "sampling/json_schema.h"
 
 namespace moxie {
 namespace {
@@ -106,6 +107,12 @@ struct ConstraintCompiler::Impl {
 ConstraintCompiler::ConstraintCompiler(const Tokenizer& tokenizer)
     : impl_(new Impl{tokenizer, {}, nullptr}) {}
 ConstraintCompiler::~ConstraintCompiler() = default;
+
+Result<ConstraintPtr> ConstraintCompiler::JsonSchema(std::string_view schema,
+                                                     const JsonSchemaOptions& options) const {
+  GrammarBuilder builder;
+  return impl_->Make("JSON schema", &builder, AddJsonSchema(schema, options, &builder));
+}
 
 Result<ConstraintPtr> ConstraintCompiler::Regex(std::string_view pattern) const {
   GrammarBuilder builder;

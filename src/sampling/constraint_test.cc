@@ -133,6 +133,69 @@ TEST(Constraint, BadGrammarsAreRefusedInOneSentence) {
   EXPECT_NE(MessageOf(compiler.Choice({})), "(no error)");
 }
 
+TEST(Constraint, BadSchemasAreRefusedInOneSentence) {
+  const FakeTokenizer tokenizer;
+  const ConstraintCompiler compiler(tokenizer);
+  EXPECT_EQ(MessageOf(compiler.JsonSchema(
+                R"({"properties": {"a": {"type": "array", "uniqueItems": true}}})")),
+            "JSON schema: #/properties/a: the keyword \"uniqueItems\" is not supported");
+  EXPECT_EQ(MessageOf(compiler.JsonSchema(R"({"type": "strin"})")),
+            "JSON schema: #: \"type\" must be object, array, string, number, integer, boolean or "
+            "null, or a list of these");
+  EXPECT_EQ(MessageOf(compiler.JsonSchema(R"({"minLength": "x"})")),
+            "JSON schema: #: \"minLength\" must be a whole number from 0 to 1000000000");
+  EXPECT_EQ(MessageOf(compiler.JsonSchema(R"({"$ref": "https://example.com/schema"})")),
+            "JSON schema: #: \"$ref\" must name a place in this schema, but "
+            "\"https://example.com/schema\" does not");
+  EXPECT_EQ(MessageOf(compiler.JsonSchema(R"({"oneOf": [{"type": "string"}, {"minLength": 2}]})")),
+            "JSON schema: #: schemas 0 and 1 of \"oneOf\" might both hold; use \"anyOf\", or tell "
+            "them apart by a type or a constant");
+  EXPECT_EQ(MessageOf(compiler.JsonSchema("false")), "JSON schema: no text at all satisfies it");
+  const char* const kRefused[] = {
+      "",
+      "{",
+      "[]",
+      "7",
+      R"({"$ref": "#"})",
+      R"({"allOf": [{"$ref": "#"}]})",
+      R"({"type": "string", "maxLength": 999999999, "minLength": 999999})",
+      R"({"$defs": {"a": {"$ref": "#/$defs/b"}, "b": {"$ref": "#/$defs/a"}}, "$ref": "#/$defs/a"})",
+      R"({"$ref": "#/~2"})",
+      R"({"properties": []})",
+      R"({"prefixItems": "x"})",
+      R"({"anyOf": [1]})",
+      R"-({"pattern": "(?=x)"})-",
+      R"({"format": "regex"})"};
+  for (const char* const text : kRefused)
+    EXPECT_NE(MessageOf(compiler.JsonSchema(text)), "(no error)") << text;
+  std::string deep;
+  for (int i = 0; i < 60'000; ++i) deep += R"({"items":)";
+  EXPECT_NE(MessageOf(compiler.JsonSchema(deep + "{}" + std::string(60'000, '}'))), "(no error)");
+}
+
+TEST(Constraint, JsonWithoutSpacesOrFurtherProperties) {
+  const FakeTokenizer tokenizer;
+  const ConstraintCompiler compiler(tokenizer);
+  const char* const schema =
+      R"({"properties": {"a": {"type": "integer"}, "b": {}}, "required": ["b"]})";
+  const auto open = Must(compiler.JsonSchema(schema));
+  const auto closed = Must(compiler.JsonSchema(schema, {.additional_properties = false}));
+  const auto tight = Must(compiler.JsonSchema(schema, {.whitespace = false}));
+  EXPECT_TRUE(Accepts(open, "{\n  \"a\": 1,\n  \"b\": [1, {}], \"c\":2\n}"));
+  EXPECT_FALSE(Accepts(open, "{\"a\":1, \"b\":1, \"a\":2}"));
+  EXPECT_FALSE(Accepts(open, "{\"a\":1}"));
+  EXPECT_TRUE(Accepts(closed, "{\"b\": 1}"));
+  EXPECT_FALSE(Accepts(closed, "{\"b\": 1, \"c\": 2}"));
+  EXPECT_TRUE(Accepts(tight, "{\"a\":1,\"b\":[1,{}]}"));
+  EXPECT_FALSE(Accepts(tight, "{\"b\": 1}"));
+  const auto object = Must(compiler.JsonObject());
+  EXPECT_TRUE(Accepts(object, "{\"\\ud83d\\ude00\": [true, null, -1.5e-3, \"ä\"]}"));
+  EXPECT_FALSE(Accepts(object, "{\"\\ud83d\": 1}"));
+  EXPECT_FALSE(Accepts(object, "[]"));
+  EXPECT_FALSE(Accepts(object, "{\"a\": \"\xff\"}"));
+  EXPECT_FALSE(Accepts(object, "{\"a\": 01}"));
+}
+
 TEST(Constraint, DeepRecursionEndsInsteadOfCrashing) {
   const FakeTokenizer tokenizer({"(((((((((("});
   const ConstraintCompiler compiler(tokenizer);

@@ -8,50 +8,39 @@
 namespace moxie {
 namespace {
 
-/// Adds the UTF-8 forms of ranges between two states.
-class Utf8Edges {
+/// Adds byte strings of equal length from one to another, in the order of their bytes, between two
+/// states. Bytes but the first lie between `least` and `most`.
+class OrderedBytes {
  public:
-  Utf8Edges(GrammarBuilder* builder, GrammarBuilder::State from, GrammarBuilder::State to)
-      : builder_(builder), from_(from) {
-    any_[0] = to;
-  }
+  using State = GrammarBuilder::State;
 
-  void Add(CodePointRange range) {
-    static constexpr char32_t kLengthEnds[] = {0x7F, 0x7FF, 0xFFFF, 0x10FFFF};
-    for (const char32_t end : kLengthEnds) {
-      if (range.first > range.last) return;
-      if (range.first > end) continue;
-      std::string low;
-      std::string high;
-      AppendUtf8(range.first, &low);
-      AppendUtf8(std::min(range.last, end), &high);
-      AddBetween(from_, low, high);
-      range.first = end + 1;
-    }
-  }
+  OrderedBytes(GrammarBuilder* builder, State from, char least, char most, State to)
+      : builder_(builder), from_(from), least_(least), most_(most), any_{to} {}
+
+  void Add(std::string_view low, std::string_view high) { AddFrom(from_, low, high); }
 
  private:
-  /// A state from which any `count` continuation bytes lead to the end.
-  GrammarBuilder::State Any(size_t count) {
-    if (any_[count] == kNone) {
-      const GrammarBuilder::State next = Any(count - 1);
-      any_[count] = builder_->NewState();
-      builder_->AddBytes(any_[count], 0x80, 0xBF, next);
+  /// A state from which any `count` bytes lead to the end.
+  State Any(size_t count) {
+    while (any_.size() <= count) {
+      const State state = builder_->NewState();
+      builder_->AddBytes(state, static_cast<uint8_t>(least_), static_cast<uint8_t>(most_),
+                         any_.back());
+      any_.push_back(state);
     }
     return any_[count];
   }
 
-  /// The byte strings from `low` to `high`, of equal length, in the order of their bytes.
-  void AddBetween(GrammarBuilder::State from, std::string_view low, std::string_view high) {
+  void AddFrom(State from, std::string_view low, std::string_view high) {
     auto first = static_cast<uint8_t>(low[0]);
     auto last = static_cast<uint8_t>(high[0]);
     if (low.size() == 1) return builder_->AddBytes(from, first, last, any_[0]);
-    const std::string least(low.size() - 1, '\x80');
-    const std::string most(low.size() - 1, '\xBF');
+    const std::string least(low.size() - 1, least_);
+    const std::string most(low.size() - 1, most_);
     const auto add_one = [&](uint8_t byte, std::string_view rest_low, std::string_view rest_high) {
-      const GrammarBuilder::State next = builder_->NewState();
+      const State next = builder_->NewState();
       builder_->AddBytes(from, byte, byte, next);
-      AddBetween(next, rest_low, rest_high);
+      AddFrom(next, rest_low, rest_high);
     };
     if (first == last) return add_one(first, low.substr(1), high.substr(1));
     if (low.substr(1) != least) add_one(first++, low.substr(1), most);
@@ -59,10 +48,11 @@ class Utf8Edges {
     if (first <= last) builder_->AddBytes(from, first, last, Any(low.size() - 1));
   }
 
-  static constexpr GrammarBuilder::State kNone = UINT32_MAX;
   GrammarBuilder* builder_;
-  GrammarBuilder::State from_;
-  std::array<GrammarBuilder::State, 4> any_ = {kNone, kNone, kNone, kNone};
+  State from_;
+  char least_;
+  char most_;
+  std::vector<State> any_;
 };
 
 }  // namespace
@@ -126,9 +116,25 @@ void GrammarBuilder::AddCall(State from, Rule rule, State to) {
   if (edges_ <= kMaxGrammarEdges) states_[from].calls.push_back({rule, to});
 }
 
+void GrammarBuilder::AddBetween(State from, std::string_view low, std::string_view high, char least,
+                                char most, State to) {
+  OrderedBytes(this, from, least, most, to).Add(low, high);
+}
+
 void GrammarBuilder::AddCodePoints(State from, std::span<const CodePointRange> ranges, State to) {
-  Utf8Edges edges(this, from, to);
-  for (const CodePointRange& range : ranges) edges.Add(range);
+  static constexpr char32_t kLengthEnds[] = {0x7F, 0x7FF, 0xFFFF, 0x10FFFF};
+  OrderedBytes edges(this, from, '\x80', '\xBF', to);
+  for (CodePointRange range : ranges) {
+    for (const char32_t end : kLengthEnds) {
+      if (range.first > range.last || range.first > end) continue;
+      std::string low;
+      std::string high;
+      AppendUtf8(range.first, &low);
+      AppendUtf8(std::min(range.last, end), &high);
+      edges.Add(low, high);
+      range.first = end + 1;
+    }
+  }
 }
 
 GrammarBuilder::Part GrammarBuilder::Empty() {

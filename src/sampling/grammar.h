@@ -93,6 +93,10 @@ class GrammarBuilder {
   void AddBytes(State from, uint8_t first, uint8_t last, State to);
   void AddToken(State from, TokenId token, State to);
   void AddCall(State from, Rule rule, State to);
+  /// The strings from `low` to `high`, which are equally long, in the order of their bytes; bytes
+  /// but the first lie between `least` and `most`.
+  void AddBetween(State from, std::string_view low, std::string_view high, char least, char most,
+                  State to);
   /// The UTF-8 forms of normalised ranges.
   void AddCodePoints(State from, std::span<const CodePointRange> ranges, State to);
 

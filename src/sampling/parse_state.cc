@@ -20,7 +20,7 @@ void Fingerprint::Add(uint64_t value) {
 StackPool::StackPool() {
   const Frame bottom{kBottom, 0};
   // The bottom is below itself; nothing ever goes on there.
-  nodes_.push_back({.begin = 0, .count = 1, .depth = 0});
+  nodes_.push_back({.begin = 0, .count = 1, .depth = 0, .print = {}});
   frames_.push_back(bottom);
   nodes_[0].print.Add(kBottom);
   ids_.emplace(nodes_[0].print, 0);
