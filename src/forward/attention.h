@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <memory>
 #include <span>
@@ -23,16 +24,25 @@ struct AttentionRule {
   std::span<const float> sinks = {};
 };
 
-/// Softmax attention (arXiv:1706.03762, section 3.2.1) of queries over the pages of a cache, with
-/// a running maximum and sum (arXiv:2205.14135, algorithm 1) page by page. Pages are fixed by
-/// position, so a query's result does not depend on chunks, batch or threads.
+/// Softmax attention (arXiv:1706.03762, section 3.2.1) of queries over the pages of a cache.
+///
+/// Positions are cut into segments of some hundreds. Within a segment a query keeps a running
+/// maximum and sum (arXiv:2205.14135, algorithm 1) page by page; segments are then joined in order
+/// (arXiv:2311.01282, section 3.1). Segments and pages are fixed by position, so a query's result
+/// does not depend on chunks, batch or threads.
+///
+/// Some queries of a chunk and the heads that share a key head pass over a page together. Where
+/// there are many such tiles, as in a prompt, each walks all its segments; where there are few, as
+/// in decoding, segments are shared out too.
 class PagedAttention {
  public:
-  /// `heads` query heads share `kv_heads` (arXiv:2305.13245) in equal groups, in order.
-  PagedAttention(const KernelSet& kernels, ThreadPool& threads, int64_t heads, int64_t kv_heads,
-                 int64_t value_dim, int64_t max_chunks);
-  /// The bytes of one's buffers.
-  static int64_t BytesFor(int threads, int64_t heads, int64_t kv_heads, int64_t value_dim);
+  struct Shape {
+    int64_t heads = 1, kv_heads = 1;  ///< equal groups of heads share a key head, in order
+                                      ///< (arXiv:2305.13245)
+    int64_t key_dim = 1, value_dim = 1;
+    int64_t max_chunks = 1;  ///< of a batch
+  };
+  PagedAttention(const Shape& shape, const KernelSet& kernels, ThreadPool& threads);
 
   /// The batch's keys and values must have been stored.
   ///   queries [tokens, heads, cache.key_width()]  zeros beyond the head's dimension
@@ -40,28 +50,49 @@ class PagedAttention {
   void Run(const AttentionRule& rule, int64_t layer, const Batch& batch, const KvCache& cache,
            const float* queries, float* out);
 
+  /// Bytes of the buffers that an object for this many threads takes at creation.
+  static int64_t BytesFor(const Shape& shape, int threads);
+
  private:
-  struct Task;
-  struct Scratch {
-    std::vector<float> sums;     ///< [queries, heads, value_width] weighted sums of values
-    std::vector<float> scores;   ///< [page_tokens]
-    std::vector<float> maxima;   ///< [queries, heads]
-    std::vector<double> totals;  ///< [queries, heads] sums of exponentials
+  struct Tile;
+  struct Call;
+  /// A softmax so far, of a tile's rows: a row is a query and a head.
+  struct State {
+    double* totals = nullptr;  ///< [rows] sums of exponentials
+    float* maxima = nullptr;   ///< [rows] of the scores; exponentials are relative to them
+    float* sums = nullptr;     ///< [rows, value_width] weighted sums of values
   };
-  static int64_t HeadsPerTask(int64_t heads, int64_t kv_heads);
+  /// Where buffers lie: first the states, then a scratch of queries and scores for each thread.
+  struct Layout {
+    Layout(const Shape& shape, int threads);
+    int64_t states, state_floats, query_floats, scratch_floats, floats;
+  };
 
-  void RunTask(const AttentionRule& rule, int64_t layer, const KvCache& cache, const Task& task,
-               const float* queries, float* out, Scratch& scratch) const;
-  void AddPage(const AttentionRule& rule, const KvCache& cache, const KvCache::PageRows& rows,
-               int64_t begin, int64_t end, const float* query, float& max, double& total,
-               float* sum, float* scores) const;
+  Tile TileAt(const Call& call, int64_t index) const;
+  State StateAt(int64_t index);
+  void Start(const Call& call, const Tile& tile, const State& whole) const;
+  void AddSegment(const Call& call, const Tile& tile, int64_t segment, int worker,
+                  const State& part);
+  void AddRows(const Call& call, const Tile& tile, int64_t position, const CacheRows& keys,
+               const CacheRows& values, float* scratch, const State& part) const;
+  float Exponentials(const Call& call, int64_t begin, int64_t end, int64_t count, float* scores,
+                     float max, double& total) const;
+  static void Join(const Tile& tile, int64_t width, const State& part, const State& whole);
+  void Finish(const Call& call, const Tile& tile, const State& whole) const;
+  void RunTiles(const Call& call, int64_t tiles);
+  void RunSegments(const Call& call, int64_t tiles, int64_t segments);
 
+  Shape shape_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
-  int64_t heads_, kv_heads_, value_dim_;
-  int64_t heads_per_task_;
-  std::vector<Scratch> scratch_;     ///< one a worker
-  std::vector<int64_t> first_task_;  ///< of each chunk of the present batch
+  int64_t group_;             ///< heads that share a key head
+  int64_t heads_per_tile_;    ///< of a group
+  int64_t queries_per_tile_;  ///< tokens, that is
+  Layout layout_;
+  std::vector<float> floats_;
+  std::vector<double> totals_;                    ///< of the states
+  std::vector<std::atomic<int32_t>> unfinished_;  ///< segments of each tile
+  std::vector<int64_t> first_tile_;               ///< of each chunk of the present batch
 };
 
 /// A layer's attention from the normed residual stream to its output projection.

@@ -66,7 +66,12 @@ TEST(PagedAttention, AgreesWithTheFormula) {
       auto cache = *KvCache::Create(config, {.type = DType::kF32, .page_tokens = test.page_tokens});
       const SequenceId sequence = *cache->CreateSequence();
       ThreadPool threads(2);
-      PagedAttention attention(*kernels, threads, kHeads, kKvHeads, kDim, 64);
+      PagedAttention attention({.heads = kHeads,
+                                .kv_heads = kKvHeads,
+                                .key_dim = kDim,
+                                .value_dim = kDim,
+                                .max_chunks = 64},
+                               *kernels, threads);
 
       std::mt19937 random(1);
       std::normal_distribution<float> normal;
@@ -100,6 +105,96 @@ TEST(PagedAttention, AgreesWithTheFormula) {
             ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(row * kDim + d)]), want[d],
                         2e-5)
                 << "row " << row;
+        }
+      }
+    }
+  }
+}
+
+/// Keys, values and queries of a sequence, which any cache and any chunks can be fed with.
+struct Text {
+  int64_t tokens;
+  std::vector<float> keys, values;  ///< [tokens, kKvHeads, kDim]
+  std::vector<float> queries;       ///< [tokens, kHeads, kDim]
+
+  Text(int64_t count, uint32_t seed) : tokens(count) {
+    std::mt19937 random(seed);
+    std::normal_distribution<float> normal;
+    for (std::vector<float>* all : {&keys, &values, &queries}) {
+      all->resize(static_cast<size_t>(count * (all == &queries ? kHeads : kKvHeads) * kDim));
+      for (float& x : *all) x = normal(random);
+    }
+  }
+
+  /// Attention's results for the sequence, computed in chunks.
+  std::vector<float> Attend(const KernelSet& kernels, int threads, const AttentionRule& rule,
+                            const std::vector<int64_t>& chunks) const {
+    ModelConfig config;
+    config.attention.heads = kHeads;
+    config.attention.kv_heads = kKvHeads;
+    config.attention.head_dim = kDim;
+    config.layers.push_back({.window = rule.window});
+    auto cache = *KvCache::Create(
+        config, {.type = DType::kF32, .capacity_tokens = tokens, .max_chunk_tokens = tokens});
+    const SequenceId sequence = *cache->CreateSequence();
+    ThreadPool pool(threads);
+    PagedAttention attention({.heads = kHeads,
+                              .kv_heads = kKvHeads,
+                              .key_dim = kDim,
+                              .value_dim = kDim,
+                              .max_chunks = 1},
+                             kernels, pool);
+    std::vector<float> out(queries.size());
+    for (size_t i = 0, first = 0; first < static_cast<size_t>(tokens); ++i) {
+      const int64_t at = static_cast<int64_t>(first);
+      const int64_t count = std::min(chunks[i % chunks.size()], tokens - at);
+      EXPECT_TRUE(cache->Reserve(sequence, count));
+      std::vector<TokenPlace> places;
+      for (int64_t t = at; t < at + count; ++t) {
+        places.push_back({sequence, t});
+        cache->Store(sequence, 0, t, keys.data() + t * kKvHeads * kDim,
+                     values.data() + t * kKvHeads * kDim);
+      }
+      const BatchChunk chunk{sequence, 0, count, at};
+      attention.Run(rule, 0, {{&chunk, 1}, places}, *cache, queries.data() + at * kHeads * kDim,
+                    out.data() + at * kHeads * kDim);
+      cache->Commit(sequence, count);
+      first += static_cast<size_t>(count);
+    }
+    return out;
+  }
+};
+
+// Long enough for several segments, of which decoding shares out more than it has room for.
+TEST(PagedAttention, ThreadsAndChunksLeaveEveryBitOfLongContextsAlone) {
+  const Text text(2300, 3);
+  for (const KernelSet* kernels : AllKernelSets()) {
+    if (!kernels->usable()) continue;
+    SCOPED_TRACE(kernels->name);
+    for (const int64_t window : {0, 300}) {
+      const AttentionRule rule{.scale = 0.3f, .window = window};
+      const std::vector<float> want = text.Attend(*kernels, 1, rule, {2300});
+      const std::vector<std::vector<int64_t>> ragged = {{1500, 1, 7, 1, 300, 2}, {511, 1, 1}};
+      for (const auto& chunks : ragged) {
+        EXPECT_EQ(text.Attend(*kernels, 1, rule, chunks), want) << window;
+        EXPECT_EQ(text.Attend(*kernels, 3, rule, chunks), want) << window;
+      }
+      for (const int64_t position : {0, 255, 256, 1000, 2299}) {
+        std::vector<std::vector<float>> keys, values;
+        const auto row = [](const std::vector<float>& all, int64_t p) {
+          const auto first = all.begin() + p * kKvHeads * kDim;
+          return std::vector<float>(first, first + kKvHeads * kDim);
+        };
+        for (int64_t p = 0; p <= position; ++p) {
+          keys.push_back(row(text.keys, p));
+          values.push_back(row(text.values, p));
+        }
+        for (int64_t head = 0; head < kHeads; ++head) {
+          const int64_t at = (position * kHeads + head) * kDim;
+          double exact[kDim];
+          Reference(rule, text.queries.data() + at, position, head, keys, values, exact);
+          for (int64_t d = 0; d < kDim; ++d)
+            EXPECT_NEAR(static_cast<double>(want[static_cast<size_t>(at + d)]), exact[d], 2e-5);
         }
       }
     }

@@ -3,6 +3,17 @@
 #include <algorithm>
 
 namespace moxie {
+namespace {
+
+PagedAttention::Shape ShapeOf(const AttentionConfig& attention, int64_t max_tokens) {
+  return {.heads = attention.heads,
+          .kv_heads = attention.kv_heads,
+          .key_dim = attention.head_dim,
+          .value_dim = attention.head_dim,
+          .max_chunks = max_tokens};
+}
+
+}  // namespace
 
 GroupedAttention::Sizes GroupedAttention::SizesFor(const AttentionConfig& attention,
                                                    int64_t max_tokens) {
@@ -41,7 +52,7 @@ int64_t GroupedAttention::BytesFor(const ModelConfig& config, const ModelWeights
   }
   const int64_t floats = 2 * sizes.q + 2 * sizes.kv + sizes.queries;
   return input + output + floats * static_cast<int64_t>(sizeof(float)) +
-         PagedAttention::BytesFor(threads, attention.heads, attention.kv_heads, attention.head_dim);
+         PagedAttention::BytesFor(ShapeOf(attention, max_tokens), threads);
 }
 
 GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights& weights,
@@ -54,8 +65,7 @@ GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights
       adapters_(adapters),
       kernels_(kernels),
       threads_(threads),
-      attention_(kernels, threads, config.attention.heads, config.attention.kv_heads,
-                 config.attention.head_dim, max_tokens),
+      attention_(ShapeOf(config.attention, max_tokens), kernels, threads),
       input_(kernels),
       output_(kernels),
       products_(3) {

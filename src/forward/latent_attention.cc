@@ -8,6 +8,14 @@
 namespace moxie {
 namespace {
 
+PagedAttention::Shape ShapeOf(const AttentionConfig& attention, int64_t max_tokens) {
+  return {.heads = attention.heads,
+          .kv_heads = 1,
+          .key_dim = attention.latent.kv_rank + attention.latent.rope_dim,
+          .value_dim = attention.latent.kv_rank,
+          .max_chunks = max_tokens};
+}
+
 size_t Size(int64_t n) { return static_cast<size_t>(n); }
 
 /// The type of transposed keys: 16-bit weights stay as they are, others become float32, so that
@@ -64,8 +72,7 @@ LatentAttention::LatentAttention(const ModelConfig& config, const ModelWeights& 
       adapters_(adapters),
       kernels_(kernels),
       threads_(threads),
-      attention_(kernels, threads, config.attention.heads, 1, config.attention.latent.kv_rank,
-                 max_tokens),
+      attention_(ShapeOf(config.attention, max_tokens), kernels, threads),
       input_(kernels),
       compressed_(kernels),
       output_(kernels),
@@ -139,7 +146,7 @@ int64_t LatentAttention::BytesFor(const ModelConfig& config, const ModelWeights&
   const int64_t floats = s.q_a + s.q + s.kv + s.queries + s.latents + s.attended;
   return expansions + input + compressed + output + s.head_rows +
          floats * static_cast<int64_t>(sizeof(float)) +
-         PagedAttention::BytesFor(threads, heads, 1, latent.kv_rank);
+         PagedAttention::BytesFor(ShapeOf(config.attention, max_tokens), threads);
 }
 
 void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x,

@@ -100,8 +100,12 @@ int64_t ActivationRows::RowBytes(DType weights) const { return FormFor(weights).
 void MultiplyFloatRows(const KernelSet& kernels, const float* rows, int64_t count, int64_t cols,
                        const float* x, float scale, float* out) {
   // The scores of a query against float32 keys are just that product.
-  kernels.attention_scores(DType::kF32, x, reinterpret_cast<const std::byte*>(rows),
-                           cols * static_cast<int64_t>(sizeof(float)), count, cols, scale, out);
+  kernels.attention_scores({.type = DType::kF32,
+                            .data = reinterpret_cast<const std::byte*>(rows),
+                            .stride = cols * static_cast<int64_t>(sizeof(float)),
+                            .rows = count,
+                            .dim = cols},
+                           x, 1, scale, out, count);
 }
 
 void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begin, int64_t end) {

@@ -16,6 +16,15 @@ struct ActivationFormat {
   int64_t row_bytes = 0;  ///< bytes of one converted row of `cols` activations
 };
 
+/// Rows of a key-value cache, as attention reads them.
+struct CacheRows {
+  DType type = DType::kF32;  ///< f32, f16 or q8_0
+  const std::byte* data = nullptr;
+  int64_t stride = 0;  ///< bytes between rows
+  int64_t rows = 0;
+  int64_t dim = 0;  ///< elements read of each row; a multiple of 32 for q8_0
+};
+
 /// The arithmetic of one instruction set, as plain functions on spans and shapes. A set knows
 /// nothing of models, caches or files.
 ///
@@ -42,14 +51,16 @@ struct KernelSet {
   void (*matmul)(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                  const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
 
-  /// scores[i] = scale * sum_d q[d] * K[i, d], K of `type` (f32, f16 or q8_0), rows `stride` bytes
-  /// apart. head_dim may be any positive number for f32 and f16, a multiple of 32 for q8_0.
-  void (*attention_scores)(DType type, const float* q, const std::byte* k, int64_t stride,
-                           int64_t rows, int64_t head_dim, float scale, float* scores);
+  /// scores[q * scores_stride + i] = scale * sum_d queries[q, d] * K[i, d], for queries that lie
+  /// one after another, [count, keys.dim]. Each score is the same whatever the other queries and
+  /// rows.
+  void (*attention_scores)(const CacheRows& keys, const float* queries, int64_t count, float scale,
+                           float* scores, int64_t scores_stride);
 
-  /// out[d] += sum_i p[i] * V[i, d], in order of i.
-  void (*attention_values)(DType type, const float* p, const std::byte* v, int64_t stride,
-                           int64_t rows, int64_t head_dim, float* out);
+  /// out[q, d] += sum_i weights[q * weights_stride + i] * V[i, d], in order of i, for sums that lie
+  /// one after another, [count, values.dim]. Each sum is the same whatever the other queries.
+  void (*attention_values)(const CacheRows& values, const float* weights, int64_t weights_stride,
+                           int64_t count, float* out);
 
   /// out[i] = x[i] * scale[i] / sqrt(mean(x^2) + eps); sums in float32 or better.
   void (*rms_norm)(const float* x, const float* scale, int64_t n, float eps, float* out);

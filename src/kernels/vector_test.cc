@@ -4,6 +4,7 @@
 #include <cstring>
 #include <limits>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "core/half.h"
@@ -128,24 +129,25 @@ TEST(Vectors, AddScaled) {
   });
 }
 
-/// Cache rows of `type`, `stride` bytes apart, and what they decode to.
-struct Rows {
+/// Cache rows of `type` and what they decode to.
+struct StoredRows {
   std::vector<std::byte> bytes;
-  std::vector<float> decoded;
-  int64_t stride = 0;
+  std::vector<float> decoded;  ///< [rows, dim]
+  CacheRows rows;
 };
 
-Rows RandomRows(DType type, int64_t rows, int64_t head_dim, std::mt19937& random) {
-  Rows result;
-  const int64_t row_bytes = *BytesOf(type, head_dim);
-  result.stride = row_bytes + 12;
-  result.bytes.resize(static_cast<size_t>(rows * result.stride));
-  result.decoded.resize(static_cast<size_t>(rows * head_dim));
+StoredRows RandomRows(DType type, int64_t rows, int64_t dim, std::mt19937& random) {
+  StoredRows result;
+  const int64_t stride = *BytesOf(type, dim) + 12;
+  result.bytes.resize(static_cast<size_t>(rows * stride));
+  result.decoded.resize(static_cast<size_t>(rows * dim));
+  result.rows = {
+      .type = type, .data = result.bytes.data(), .stride = stride, .rows = rows, .dim = dim};
   const std::vector<float> values = RandomFloats(result.decoded.size(), 1, random);
   for (int64_t r = 0; r < rows; ++r) {
-    std::byte* row = result.bytes.data() + r * result.stride;
-    for (int64_t d = 0; d < head_dim; ++d) {
-      const float value = values[static_cast<size_t>(r * head_dim + d)];
+    std::byte* row = result.bytes.data() + r * stride;
+    for (int64_t d = 0; d < dim; ++d) {
+      const float value = values[static_cast<size_t>(r * dim + d)];
       const uint16_t half = FloatToHalf(type == DType::kF16 ? value : value / 100);
       if (type == DType::kF32) std::memcpy(row + 4 * d, &value, 4);
       if (type == DType::kF16) std::memcpy(row + 2 * d, &half, 2);
@@ -155,76 +157,100 @@ Rows RandomRows(DType type, int64_t rows, int64_t head_dim, std::mt19937& random
         block[2 + d % 32] = static_cast<std::byte>(random());
       }
     }
-    Dequantize(type, row, head_dim, result.decoded.data() + r * head_dim);
+    Dequantize(type, row, dim, result.decoded.data() + r * dim);
   }
   return result;
 }
 
-std::vector<int64_t> HeadDims(DType type) {
-  if (type == DType::kQ8_0) return {32, 64, 128, 160};
-  return {1, 7, 8, 17, 64, 80, 128, 192};
+/// Calls check(type, dim, rows, queries) for ragged and usual shapes.
+template <class Check>
+void ForEachAttentionShape(Check check) {
+  for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
+    const std::vector<int64_t> dims = type == DType::kQ8_0
+                                          ? std::vector<int64_t>{32, 64, 128, 160}
+                                          : std::vector<int64_t>{1, 7, 8, 17, 64, 80, 128, 192};
+    for (const int64_t dim : dims) {
+      for (const int64_t rows : {1, 3, 6, 33}) {
+        for (const int64_t queries : {1, 2, 3, 4, 8}) {
+          SCOPED_TRACE(std::string(NameOf(type)) + " dim " + std::to_string(dim) + " rows " +
+                       std::to_string(rows) + " queries " + std::to_string(queries));
+          check(type, dim, rows, queries);
+        }
+      }
+    }
+  }
 }
+
+constexpr int64_t kPadding = 5;  // Between the scores of one query and the next.
 
 TEST(Vectors, AttentionScores) {
   std::mt19937 random(4);
   ForEachUsableSet([&](const KernelSet& set) {
-    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
-      for (const int64_t head_dim : HeadDims(type)) {
-        for (const int64_t rows : {1, 3, 33}) {
-          const Rows k = RandomRows(type, rows, head_dim, random);
-          const std::vector<float> q = RandomFloats(static_cast<size_t>(head_dim), 2, random);
-          std::vector<float> scores(static_cast<size_t>(rows));
-          set.attention_scores(type, q.data(), k.bytes.data(), k.stride, rows, head_dim, 0.125f,
-                               scores.data());
-          for (int64_t i = 0; i < rows; ++i) {
-            double want = 0;
-            double magnitude = 0;
-            for (int64_t d = 0; d < head_dim; ++d) {
-              const double term =
-                  0.125 * static_cast<double>(q[static_cast<size_t>(d)]) *
-                  static_cast<double>(k.decoded[static_cast<size_t>(i * head_dim + d)]);
-              want += term;
-              magnitude += std::fabs(term);
-            }
-            ASSERT_NEAR(static_cast<double>(scores[static_cast<size_t>(i)]), want,
-                        static_cast<double>(head_dim + 2) * kUnit * magnitude)
-                << NameOf(type) << " " << head_dim;
-          }
+    ForEachAttentionShape([&](DType type, int64_t dim, int64_t rows, int64_t queries) {
+      const StoredRows k = RandomRows(type, rows, dim, random);
+      const std::vector<float> q = RandomFloats(static_cast<size_t>(queries * dim), 2, random);
+      const int64_t stride = rows + kPadding;
+      constexpr float kUntouched = 77;
+      std::vector<float> scores(static_cast<size_t>(queries * stride), kUntouched);
+      set.attention_scores(k.rows, q.data(), queries, 0.125f, scores.data(), stride);
+      for (int64_t at = 0; at < queries * stride; ++at) {
+        const int64_t query = at / stride, row = at % stride;
+        const float score = scores[static_cast<size_t>(at)];
+        if (row >= rows) {
+          ASSERT_EQ(score, kUntouched);
+          continue;
         }
+        double want = 0, magnitude = 0;
+        for (int64_t d = 0; d < dim; ++d) {
+          const double term = 0.125 * static_cast<double>(q[static_cast<size_t>(query * dim + d)]) *
+                              static_cast<double>(k.decoded[static_cast<size_t>(row * dim + d)]);
+          want += term;
+          magnitude += std::fabs(term);
+        }
+        ASSERT_NEAR(static_cast<double>(score), want,
+                    static_cast<double>(dim + 2) * kUnit * magnitude);
+        // The same bits without company.
+        CacheRows alone = k.rows;
+        alone.data += row * alone.stride;
+        alone.rows = 1;
+        float single = 0;
+        set.attention_scores(alone, q.data() + query * dim, 1, 0.125f, &single, 1);
+        ASSERT_EQ(score, single);
       }
-    }
+    });
   });
 }
 
 TEST(Vectors, AttentionValues) {
   std::mt19937 random(5);
   ForEachUsableSet([&](const KernelSet& set) {
-    for (const DType type : {DType::kF32, DType::kF16, DType::kQ8_0}) {
-      for (const int64_t head_dim : HeadDims(type)) {
-        for (const int64_t rows : {1, 3, 33}) {
-          const Rows v = RandomRows(type, rows, head_dim, random);
-          const std::vector<float> p = RandomFloats(static_cast<size_t>(rows), 1, random);
-          std::vector<float> out = RandomFloats(static_cast<size_t>(head_dim), 1, random);
-          const std::vector<float> before = out;
-          set.attention_values(type, p.data(), v.bytes.data(), v.stride, rows, head_dim,
-                               out.data());
-          for (int64_t d = 0; d < head_dim; ++d) {
-            double want = static_cast<double>(before[static_cast<size_t>(d)]);
-            double magnitude = std::fabs(want);
-            for (int64_t i = 0; i < rows; ++i) {
-              const double term =
-                  static_cast<double>(p[static_cast<size_t>(i)]) *
-                  static_cast<double>(v.decoded[static_cast<size_t>(i * head_dim + d)]);
-              want += term;
-              magnitude += std::fabs(term);
-            }
-            ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(d)]), want,
-                        static_cast<double>(rows + 2) * kUnit * magnitude)
-                << NameOf(type) << " " << head_dim;
+    ForEachAttentionShape([&](DType type, int64_t dim, int64_t rows, int64_t queries) {
+      const StoredRows v = RandomRows(type, rows, dim, random);
+      const int64_t stride = rows + kPadding;
+      const auto weights = RandomFloats(static_cast<size_t>(queries * stride), 1, random);
+      std::vector<float> out = RandomFloats(static_cast<size_t>(queries * dim), 1, random);
+      const std::vector<float> before = out;
+      set.attention_values(v.rows, weights.data(), stride, queries, out.data());
+      for (int64_t query = 0; query < queries; ++query) {
+        std::vector<float> single(before.begin() + query * dim, before.begin() + (query + 1) * dim);
+        set.attention_values(v.rows, weights.data() + query * stride, stride, 1, single.data());
+        for (int64_t d = 0; d < dim; ++d) {
+          const auto at = static_cast<size_t>(query * dim + d);
+          double want = static_cast<double>(before[at]);
+          double magnitude = std::fabs(want);
+          for (int64_t i = 0; i < rows; ++i) {
+            const double term =
+                static_cast<double>(weights[static_cast<size_t>(query * stride + i)]) *
+                static_cast<double>(v.decoded[static_cast<size_t>(i * dim + d)]);
+            want += term;
+            magnitude += std::fabs(term);
           }
+          ASSERT_NEAR(static_cast<double>(out[at]), want,
+                      static_cast<double>(rows + 2) * kUnit * magnitude);
+          ASSERT_EQ(out[at], single[static_cast<size_t>(d)]);
         }
       }
-    }
+    });
   });
 }
 

@@ -16,10 +16,10 @@ void ConvertActivations(DType weights, int64_t cols, const float* x, std::byte* 
 void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
             const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
 
-void AttentionScores(DType type, const float* q, const std::byte* k, int64_t stride, int64_t rows,
-                     int64_t head_dim, float scale, float* scores);
-void AttentionValues(DType type, const float* p, const std::byte* v, int64_t stride, int64_t rows,
-                     int64_t head_dim, float* out);
+void AttentionScores(const CacheRows& keys, const float* queries, int64_t count, float scale,
+                     float* scores, int64_t scores_stride);
+void AttentionValues(const CacheRows& values, const float* weights, int64_t weights_stride,
+                     int64_t count, float* out);
 
 void RmsNorm(const float* x, const float* scale, int64_t n, float eps, float* out);
 float ExpMinusMax(float* x, int64_t n, float max);

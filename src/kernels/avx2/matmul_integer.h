@@ -19,6 +19,10 @@ namespace {
 
 constexpr int kRows = 8;  // Rows in the lanes of a vector.
 
+// How far ahead weights are asked for: what a core reads in half a microsecond or so, in which
+// memory answers even when all cores ask.
+constexpr int64_t kAheadBytes = 16 << 10;
+
 /// A product's operands and destination.
 struct Product {
   const WeightMatrix* weights;
@@ -39,7 +43,7 @@ class ChunkOfRows {
 
   ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end)
       : cols_(weights.cols),
-        next_rows_(kRows * weights.row_stride),
+        ahead_(BytesAhead(weights.row_stride)),
         end_(reinterpret_cast<const uint8_t*>(weights.row(weights.rows - 1)) +
              weights.cols / Format::Block::kElements * kBlockBytes) {
     for (int r = 0; r < kRows; ++r) {
@@ -53,9 +57,9 @@ class ChunkOfRows {
     for (int r = 0; r < kRows; ++r) {
       chunk_[r] = rows_[r] + c * kBytes;
       // Eight short streams end before the processor's own prefetching pays: ask for the same part
-      // of the next 8 rows. Past the matrix this does nothing.
+      // of some later 8 rows. Past the matrix this does nothing.
       for (int64_t line = 0; line < kBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(chunk_[r] + next_rows_ + line), _MM_HINT_T0);
+        _mm_prefetch(reinterpret_cast<const char*>(chunk_[r] + ahead_ + line), _MM_HINT_T0);
       }
     }
     if (left >= kChunkElements) return;
@@ -74,8 +78,14 @@ class ChunkOfRows {
   int groups() const { return groups_; }
 
  private:
+  /// Whole groups of 8 rows, so that every line is asked for once.
+  static int64_t BytesAhead(int64_t row_stride) {
+    const int64_t rows = kRows * row_stride;
+    return (kAheadBytes + rows - 1) / rows * rows;
+  }
+
   int64_t cols_;
-  int64_t next_rows_;
+  int64_t ahead_;
   const uint8_t* end_;
   int groups_ = 0;
   const uint8_t* rows_[kRows];

@@ -71,33 +71,40 @@ void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
 
 /// Calls `use(d, value)` for each element of a cache row, decoded.
 template <class Use>
-void ForEachElement(DType type, const std::byte* row, int64_t head_dim, Use use) {
-  const int64_t block = type == DType::kQ8_0 ? 32 : 1;
-  const DTypeTraits& traits = TraitsOf(type);
+void ForEachElement(const CacheRows& rows, int64_t row, Use use) {
+  const int64_t block = rows.type == DType::kQ8_0 ? 32 : 1;
+  const DTypeTraits& traits = TraitsOf(rows.type);
+  const std::byte* bytes = rows.data + row * rows.stride;
   float decoded[kChunk];
-  for (int64_t begin = 0; begin < head_dim; begin += kChunk) {
-    const int64_t n = std::min(kChunk, head_dim - begin);
-    Dequantize(type, row + begin / block * traits.block_bytes, n, decoded);
+  for (int64_t begin = 0; begin < rows.dim; begin += kChunk) {
+    const int64_t n = std::min(kChunk, rows.dim - begin);
+    Dequantize(rows.type, bytes + begin / block * traits.block_bytes, n, decoded);
     for (int64_t d = 0; d < n; ++d) use(begin + d, decoded[d]);
   }
 }
 
-void AttentionScores(DType type, const float* q, const std::byte* k, int64_t stride, int64_t rows,
-                     int64_t head_dim, float scale, float* scores) {
-  for (int64_t i = 0; i < rows; ++i) {
-    double sum = 0;
-    ForEachElement(type, k + i * stride, head_dim, [&](int64_t d, float value) {
-      sum += static_cast<double>(q[d]) * static_cast<double>(value);
-    });
-    scores[i] = static_cast<float>(sum * static_cast<double>(scale));
+void AttentionScores(const CacheRows& keys, const float* queries, int64_t count, float scale,
+                     float* scores, int64_t scores_stride) {
+  for (int64_t q = 0; q < count; ++q) {
+    const float* query = queries + q * keys.dim;
+    for (int64_t i = 0; i < keys.rows; ++i) {
+      double sum = 0;
+      ForEachElement(keys, i, [&](int64_t d, float value) {
+        sum += static_cast<double>(query[d]) * static_cast<double>(value);
+      });
+      scores[q * scores_stride + i] = static_cast<float>(sum * static_cast<double>(scale));
+    }
   }
 }
 
-void AttentionValues(DType type, const float* p, const std::byte* v, int64_t stride, int64_t rows,
-                     int64_t head_dim, float* out) {
-  for (int64_t i = 0; i < rows; ++i) {
-    ForEachElement(type, v + i * stride, head_dim,
-                   [&](int64_t d, float value) { out[d] += p[i] * value; });
+void AttentionValues(const CacheRows& values, const float* weights, int64_t weights_stride,
+                     int64_t count, float* out) {
+  for (int64_t q = 0; q < count; ++q) {
+    for (int64_t i = 0; i < values.rows; ++i) {
+      const float weight = weights[q * weights_stride + i];
+      float* sums = out + q * values.dim;
+      ForEachElement(values, i, [&](int64_t d, float value) { sums[d] += weight * value; });
+    }
   }
 }
 
