@@ -124,14 +124,13 @@ Result<TensorPlanner::ExpertMatrices> TensorPlanner::FlatExperts() {
     TensorView view = View(*tensor);
     const int64_t row = view.rows.back().stride;
     view.rows = {{experts, ffn * row}, {ffn, row}};
-    to = {std::move(view)};
+    to.push_back(std::move(view));
     return {};
   };
   MOXIE_TRY(find(&TensorNames::experts_gate, out.gate));
   MOXIE_TRY(find(&TensorNames::experts_up, out.up));
   MOXIE_TRY(find(&TensorNames::experts_down, out.down));
-  TensorView& down = out.down.front();
-  std::swap(down.rows.back(), down.columns.back());
+  out.down.front() = Transposed(out.down.front());
   return out;
 }
 
@@ -148,12 +147,9 @@ Result<TensorPlanner::ExpertMatrices> TensorPlanner::TransposedExperts() {
   for (const int64_t which : {0, 1}) {
     TensorView view = View(*both);
     EveryOther(view.columns, view, which);
-    std::swap(view.rows.back(), view.columns.back());
-    (which == 0 ? out.gate : out.up) = {std::move(view)};
+    (which == 0 ? out.gate : out.up).push_back(Transposed(view));
   }
-  TensorView view = View(*down);
-  std::swap(view.rows.back(), view.columns.back());
-  out.down = {std::move(view)};
+  out.down.push_back(Transposed(View(*down)));
   return out;
 }
 
@@ -166,10 +162,10 @@ Result<TensorPlanner::ExpertMatrices> TensorPlanner::Mxfp4Experts() {
   for (const int64_t which : {0, 1}) {
     TensorView view = both;
     EveryOther(view.rows, view, which);
-    (which == 0 ? out.gate : out.up) = {std::move(view)};
+    (which == 0 ? out.gate : out.up).push_back(std::move(view));
   }
   MOXIE_TRY_ASSIGN(TensorView down, Mxfp4(&TensorNames::experts_down, config_.dim, ffn));
-  out.down = {std::move(down)};
+  out.down.push_back(std::move(down));
   return out;
 }
 
@@ -223,20 +219,10 @@ Result<void> TensorPlanner::AddTransposedExperts(const ExpertMatrices& experts) 
   for (int64_t e = 0; e < count; ++e) {
     const TensorView gate = Expert(experts.gate, count, e);
     const TensorView up = Expert(experts.up, count, e);
-    TensorView down = Expert(experts.down, count, e);
-    for (const TensorView* matrix : {&gate, &up, static_cast<const TensorView*>(&down)}) {
-      if (TraitsOf(matrix->type).block_elements == 1) continue;
-      return Error{ErrorCode::kUnsupported,
-                   DisplayName(files_) + ": has experts of " + std::string(NameOf(matrix->type)) +
-                       ", but a folder of this family holds them transposed, for which they must "
-                       "be f32, f16 or bf16 (or mxfp4, without --type)"};
-    }
-    TensorView alternating = gate;
-    alternating.rows = gate.columns;
-    alternating.columns = {gate.rows.back(), {2, up.data - gate.data}};
+    TensorView alternating = Transposed(gate);
+    alternating.columns.push_back({2, up.data - gate.data});
     both.push_back(std::move(alternating));
-    std::swap(down.rows, down.columns);
-    downs.push_back(std::move(down));
+    downs.push_back(Transposed(Expert(experts.down, count, e)));
   }
   MOXIE_TRY(Add(Name(&TensorNames::experts_gate_up, ""), {count, dim, 2 * ffn}, std::move(both)));
   return Add(Name(&TensorNames::experts_down, ""), {count, ffn, dim}, std::move(downs));

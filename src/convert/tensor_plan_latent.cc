@@ -41,8 +41,8 @@ Result<void> TensorPlanner::SplitKeysAndValues(const TensorInfo& kv_b) {
   const int64_t row = whole.rows.back().stride;
   const int64_t head = (latent.nope_dim + latent.value_dim) * row;
   TensorView keys = whole;
-  keys.rows = {{heads, head}, {latent.kv_rank, whole.columns.back().stride}};
-  keys.columns = {{latent.nope_dim, row}};
+  keys.rows = {{heads, head}, {latent.nope_dim, row}};
+  keys = Transposed(keys);
   MOXIE_TRY(Add(to_prefix_ + std::string(kKeyHalf[0]) + ".weight",
                 {heads, latent.kv_rank, latent.nope_dim}, {std::move(keys)}));
   TensorView values = whole;
@@ -61,20 +61,11 @@ Result<void> TensorPlanner::JoinKeysAndValues() {
   MOXIE_TRY_ASSIGN(
       const TensorInfo* value,
       finder_.Need({kValueHalf, from_prefix_}, {heads, latent.value_dim, latent.kv_rank}));
-  if (TraitsOf(key->type).block_elements > 1) {
-    return Error{ErrorCode::kUnsupported, DisplayName(files_) + ": tensor " + key->name + " is " +
-                                              std::string(NameOf(key->type)) +
-                                              ", but must be f32, f16 or bf16 to be transposed"};
-  }
   const TensorView keys = View(*key);
   const TensorView values = View(*value);
   std::vector<TensorView> parts;
   for (int64_t h = 0; h < heads; ++h) {
-    const TensorView stored = Entry(keys, h);
-    TensorView transposed = stored;
-    transposed.rows = {{latent.nope_dim, stored.columns.back().stride}};
-    transposed.columns = {{latent.kv_rank, stored.rows.back().stride}};
-    parts.push_back(std::move(transposed));
+    parts.push_back(Transposed(Entry(keys, h)));
     parts.push_back(Entry(values, h));
   }
   return Add(Name(&TensorNames::kv_b),

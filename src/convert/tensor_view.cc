@@ -1,6 +1,9 @@
 #include "convert/tensor_view.h"
 
+#include <algorithm>
+#include <array>
 #include <cstring>
+#include <utility>
 
 #include "model/repack.h"
 #include "quant/dequantize.h"
@@ -9,6 +12,7 @@
 namespace moxie {
 namespace {
 
+constexpr size_t kMaxBlockElements = 256;
 constexpr int64_t kMxfp4Elements = 32;
 constexpr int64_t kMxfp4Bytes = 16;  ///< of a block without its scale
 
@@ -31,7 +35,7 @@ int64_t OffsetOf(std::span<const Axis> axes, int64_t index) {
 int64_t RowBytes(DType type, int64_t columns) { return BytesOf(type, columns).value(); }
 
 bool HasContiguousColumns(const TensorView& view) {
-  if (view.columns.size() != 1) return false;
+  if (view.transposed || view.columns.size() != 1) return false;
   const DTypeTraits& traits = TraitsOf(view.type);
   return traits.block_elements > 1 || view.columns[0].stride == traits.block_bytes ||
          view.columns[0].count == 1;
@@ -52,6 +56,29 @@ void GatherRows(const TensorView& view, int64_t first, int64_t count, std::byte*
       std::memcpy(to, from + start, width);
       to += columns * static_cast<int64_t>(width);
     }
+  }
+}
+
+/// The same of a transposed block type, as floats: each column decodes the blocks that the rows lie
+/// in. `block` has room for one.
+void DecodeColumns(const TensorView& view, int64_t first, int64_t count, float* block, float* out) {
+  const DTypeTraits& traits = TraitsOf(view.type);
+  const int64_t columns = view.column_count();
+  const int64_t length = view.rows.back().count;
+  for (int64_t r = 0; r < count;) {
+    // Rows up to the end of a block, and of a stored row: those of a block are neighbours.
+    const int64_t element = (first + r) % length;
+    const int64_t within = element % traits.block_elements;
+    const int64_t run = std::min({count - r, length - element, traits.block_elements - within});
+    const std::byte* const from =
+        view.data +
+        OffsetOf(std::span(view.rows).first(view.rows.size() - 1), (first + r) / length) +
+        BytesOf(view.type, element - within).value();
+    for (int64_t c = 0; c < columns; ++c) {
+      Dequantize(view.type, from + OffsetOf(view.columns, c), traits.block_elements, block);
+      for (int64_t i = 0; i < run; ++i) out[(r + i) * columns + c] = block[within + i];
+    }
+    r += run;
   }
 }
 
@@ -110,6 +137,13 @@ TensorView ElementsOf(const TensorInfo& tensor, const std::byte* data) {
   return view;
 }
 
+TensorView Transposed(const TensorView& view) {
+  TensorView transposed = view;
+  std::swap(transposed.rows.back(), transposed.columns.back());
+  transposed.transposed = TraitsOf(view.type).block_elements > 1;
+  return transposed;
+}
+
 TensorView Entry(const TensorView& view, int64_t index) {
   TensorView entry = view;
   const int64_t offset = index * view.rows.front().stride;
@@ -130,7 +164,12 @@ void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type, 
   const int64_t columns = view.column_count();
   auto* const floats = reinterpret_cast<float*>(scratch);
   std::byte* const gathered = scratch + count * columns * static_cast<int64_t>(sizeof(float));
-  if (view.scales != nullptr) {
+  if (view.transposed) {
+    auto* const values = reinterpret_cast<float*>(gathered);
+    std::array<float, kMaxBlockElements> block;
+    DecodeColumns(view, first, count, block.data(), values);
+    Recode(DType::kF32, gathered, count, columns, type, floats, out);
+  } else if (view.scales != nullptr) {
     const int64_t row_bytes = RowBytes(DType::kMXFP4, columns);
     for (int64_t r = 0; r < count; ++r) {
       const int64_t offset = OffsetOf(view.rows, first + r);

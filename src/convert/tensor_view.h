@@ -23,6 +23,9 @@ struct TensorView {
   const std::byte* data = nullptr;
   std::vector<Axis> rows;     ///< outermost first
   std::vector<Axis> columns;  ///< outermost first; of a block type one that is contiguous
+  /// Of a block type: the last axis of rows runs over the elements of a stored row, one by one, and
+  /// columns over stored rows.
+  bool transposed = false;
   /// Not null: MXFP4 as gpt-oss's folders hold it, `data` being the blocks of 16 bytes, and here
   /// the scale of each, so that strides here are a sixteenth of those of the blocks.
   const std::byte* scales = nullptr;
@@ -38,6 +41,10 @@ TensorView ViewOf(const TensorInfo& tensor, const std::byte* data);
 
 /// A vector, or each row of a matrix, as rows of one element.
 TensorView ElementsOf(const TensorInfo& tensor, const std::byte* data);
+
+/// The same matrices with rows and columns changed places; both have one axis, or rows more of them
+/// before it.
+TensorView Transposed(const TensorView& view);
 
 /// The `index`-th entry of the outermost axis of rows.
 TensorView Entry(const TensorView& view, int64_t index);

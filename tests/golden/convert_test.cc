@@ -219,6 +219,44 @@ TEST(Convert, ShardsOfAFolderHaveAnIndex) {
   EXPECT_EQ(LogitsOf(temp / "folder"), LogitsOf(kModels / "qwen3moe"));
 }
 
+std::vector<float> ValuesOf(const ModelFiles& files, const std::string& name) {
+  const TensorInfo* tensor = files.tensors.Find(name);
+  if (tensor == nullptr) {
+    ADD_FAILURE() << name << " is missing";
+    return {};
+  }
+  std::vector<float> out(static_cast<size_t>(tensor->elements()));
+  Dequantize(tensor->type, files.tensors.Bytes(*tensor).data(), tensor->elements(), out.data());
+  return out;
+}
+
+/// Quantised matrices that a folder holds transposed: every element is the GGUF's.
+TEST(Convert, TransposesQuantisedExperts) {
+  for (const char* type : {"q8_0", "mxfp4"}) {
+    SCOPED_TRACE(type);
+    const TempFolder temp;
+    MustConvert(kModels / "gptoss", temp / "model.gguf", {.type = type});
+    MustConvert(temp / "model.gguf", temp / "folder", {.type = "f32", .memory_bytes = 20'000});
+    const ModelFiles gguf = MustOpen(temp / "model.gguf");
+    const ModelFiles folder = MustOpen(temp / "folder");
+    const TensorInfo* gate_info = gguf.tensors.Find("blk.1.ffn_gate_exps.weight");
+    ASSERT_NE(gate_info, nullptr);
+    ASSERT_EQ(NameOf(gate_info->type), type);
+    const auto gate = ValuesOf(gguf, "blk.1.ffn_gate_exps.weight");
+    const auto up = ValuesOf(gguf, "blk.1.ffn_up_exps.weight");
+    const auto both = ValuesOf(folder, "model.layers.1.mlp.experts.gate_up_proj");
+    ASSERT_EQ(both.size(), gate.size() + up.size());
+    const auto ffn = static_cast<size_t>(gate_info->shape[1]);
+    const auto dim = static_cast<size_t>(gate_info->shape[2]);
+    for (size_t i = 0; i < gate.size(); ++i) {
+      const size_t e = i / (ffn * dim), f = i / dim % ffn, d = i % dim;
+      const size_t at = (e * dim + d) * 2 * ffn + 2 * f;
+      ASSERT_EQ(both[at], gate[i]);
+      ASSERT_EQ(both[at + 1], up[i]);
+    }
+  }
+}
+
 TEST(Convert, MemoryAndThreadsDoNotShowInTheFile) {
   for (const char* name : {"gptoss", "deepseekv3", "mixtral"}) {
     SCOPED_TRACE(name);
