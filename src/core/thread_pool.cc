@@ -13,7 +13,7 @@ namespace {
 constexpr int kSpins = 1000;  // Of 40 to 140 cycles each: a decode step starts tasks that often.
 
 // state_: a job is open from when the caller has published it until the caller finds no task left.
-// A worker enters an open job by adding 1 and leaves by subtracting it; task_ and count_ may change
+// A worker enters an open job by adding 1 and leaves by subtracting it; task_ and shares_ may change
 // only while the job is closed and nobody is in it.
 constexpr uint32_t kOpen = 0x8000;
 constexpr uint32_t kInside = 0x7fff;
@@ -31,7 +31,7 @@ inline void Pause() {
 
 }  // namespace
 
-ThreadPool::ThreadPool(int threads) {
+ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
 }
 
@@ -58,10 +58,15 @@ uint32_t ThreadPool::WaitUntil(Done done) {
 }
 
 void ThreadPool::RunTasks(int worker) {
-  for (;;) {
-    const int64_t index = next_.fetch_add(1, std::memory_order_relaxed);
-    if (index >= count_) return;
-    (*task_)(index, worker);
+  const auto shares = static_cast<int64_t>(shares_.size());
+  for (int64_t i = 0; i < shares; ++i) {
+    Share& share = shares_[static_cast<size_t>((worker + i) % shares)];
+    // Looking first spares the others' counters where nothing is left.
+    while (share.next.load(std::memory_order_relaxed) < share.end) {
+      const int64_t index = share.next.fetch_add(1, std::memory_order_relaxed);
+      if (index >= share.end) break;
+      (*task_)(index, worker);
+    }
   }
 }
 
@@ -87,9 +92,13 @@ void ThreadPool::ParallelFor(int64_t count, FunctionRef<void(int64_t index, int 
     for (int64_t i = 0; i < count; ++i) task(i, 0);
     return;
   }
-  count_ = count;
   task_ = &task;
-  next_.store(0, std::memory_order_relaxed);
+  const auto shares = static_cast<int64_t>(shares_.size());
+  for (int64_t i = 0; i < shares; ++i) {
+    Share& share = shares_[static_cast<size_t>(i)];
+    share.next.store(count * i / shares, std::memory_order_relaxed);
+    share.end = count * (i + 1) / shares;
+  }
   // Closed and empty: nobody else writes the state.
   const uint32_t job = JobOf(state_.load(std::memory_order_relaxed)) + 1;
   state_.store(job << kJobShift | kOpen, std::memory_order_release);

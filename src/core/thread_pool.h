@@ -9,10 +9,11 @@
 
 namespace moxie {
 
-/// Workers that take numbered tasks from one counter. Tasks are taken, never assigned, and a job
-/// waits only for workers that have entered it: one that the machine keeps from running holds
-/// nobody back, one that it interrupts holds a job back by one task. Waiting threads spin for some
-/// tens of microseconds, then sleep.
+/// Workers that take numbered tasks. Each begins with a share of neighbouring numbers, so that what
+/// it reads ahead is its own next task, and goes on with what is left of the others' shares. Tasks
+/// are taken, never assigned, and a job waits only for workers that have entered it: one that the
+/// machine keeps from running holds nobody back, one that it interrupts holds a job back by one
+/// task. Waiting threads spin for some tens of microseconds, then sleep.
 ///
 /// One caller at a time: ParallelFor must not be called concurrently or from inside a task.
 class ThreadPool {
@@ -35,13 +36,17 @@ class ThreadPool {
   template <class Done>
   uint32_t WaitUntil(Done done);
 
+  struct alignas(64) Share {
+    std::atomic<int64_t> next{0};
+    int64_t end = 0;
+  };
+
+  std::vector<Share> shares_;  // One a thread.
   std::vector<std::thread> workers_;
   // The present job: its number in the high 16 bits (a worker that sleeps through 65,536 jobs only
   // misses one), whether workers may still enter it, and how many are in it. See thread_pool.cc.
   std::atomic<uint32_t> state_{0};
-  std::atomic<int64_t> next_{0};
   std::atomic<bool> stop_{false};
-  int64_t count_ = 0;
   const FunctionRef<void(int64_t, int)>* task_ = nullptr;
 };
 
