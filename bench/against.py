@@ -31,6 +31,7 @@ def run_json(command):
 def run_moxie(model, args):
     out = run_json([str(ROOT / "build/moxie"), "bench", model, "--prompt-tokens", str(args.prompt_tokens),
                     "--generate-tokens", str(args.generate_tokens), "--repetitions", "1",
+                    "--decode-context", "1",  # llama-bench decodes after nothing, too.
                     "--threads", str(args.threads), "--json"])
     return out["prefill_tokens_per_s"], out["decode_tokens_per_s"]
 
@@ -40,6 +41,20 @@ def run_peer(path, model, args):
                     "-t", str(args.threads), "-r", "1", "-o", "json"])
     speed = {("prefill" if row["n_prompt"] else "decode"): row["avg_ts"] for row in out}
     return speed["prefill"], speed["decode"]
+
+
+def read_peer(text):
+    """NAME=PATH as a pair; for argparse."""
+    name, _, path = text.partition("=")
+    if not pathlib.Path(path).exists():
+        raise argparse.ArgumentTypeError(f"{text}: no program there")
+    return name, path
+
+
+def engines_of(args):
+    """name -> function of a model and the arguments that gives (prefill, decode)."""
+    peers = {name: lambda model, a, path=path: run_peer(path, model, a) for name, path in args.peer}
+    return {"moxie": run_moxie, **peers}
 
 
 def cpu_name():
@@ -96,7 +111,7 @@ def write_plot(results, path):
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("models", nargs="+")
-    parser.add_argument("--peer", action="append", default=[], metavar="NAME=PATH")
+    parser.add_argument("--peer", action="append", default=[], type=read_peer, metavar="NAME=PATH")
     parser.add_argument("--prompt-tokens", type=int, default=512)
     parser.add_argument("--generate-tokens", type=int, default=64)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
@@ -104,12 +119,7 @@ def main():
     parser.add_argument("--table")
     parser.add_argument("--plot")
     args = parser.parse_args()
-    engines = {"moxie": run_moxie}
-    for peer in args.peer:
-        name, _, path = peer.partition("=")
-        if not pathlib.Path(path).exists():
-            parser.error(f"--peer {peer}: no program there")
-        engines[name] = lambda model, a, path=path: run_peer(path, model, a)
+    engines = engines_of(args)
     results = {pathlib.Path(m).name: measure(m, engines, args) for m in args.models}
     table = write_table(results, args)
     print(table, end="")

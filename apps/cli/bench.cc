@@ -1,9 +1,12 @@
 #include <algorithm>
+#include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <vector>
 
+#include "bench_profile.h"
 #include "command.h"
+#include "files.h"
 #include "interrupt.h"
 #include "moxie/generate.h"
 #include "moxie/machine.h"
@@ -17,7 +20,9 @@ struct BenchArguments {
   ModelArguments model;
   int64_t prompt_tokens = 512;
   int64_t generate_tokens = 64;
+  int64_t decode_context = -1;  ///< -1: as the prompt
   int64_t repetitions = 3;
+  std::string profile;  ///< file for the trace, or empty
   bool json = false;
 };
 
@@ -35,6 +40,8 @@ struct Figures {
   double decode_tokens_per_s = 0;
   int64_t peak_memory_bytes = 0;  ///< before the bound was measured, which takes a buffer
   Bound bound;
+  PartShares prefill_parts;
+  PartShares decode_parts;
 };
 
 double Median(std::vector<double> values) {
@@ -67,32 +74,78 @@ std::vector<TokenId> Prompt(int64_t tokens, int64_t vocab, int64_t seed) {
   return ids;
 }
 
+/// One prompt and its answer. `on_token` is called for each token.
+Result<Completion> RunOnce(Engine& engine, std::vector<TokenId> prompt, int64_t max_tokens,
+                           const std::function<void()>& on_token) {
+  Request request;
+  request.prompt = std::move(prompt);
+  request.sampling.temperature = 0;
+  request.max_tokens = max_tokens;
+  request.end_at_stop_tokens = false;
+  MOXIE_TRY_ASSIGN(Completion answer, engine.Run(std::move(request), [&](const Event& event) {
+    if (event.token >= 0) on_token();
+    return !InterruptGuard::Interrupted();
+  }));
+  if (answer.finish_reason == FinishReason::kCancelled)
+    return Error{ErrorCode::kCancelled, "cancelled"};
+  return answer;
+}
+
+/// A run more, not timed, that records where the time goes.
+Result<void> MeasureParts(Model& model, Engine& engine, const BenchArguments& arguments,
+                          Figures& figures) {
+  Profile profile;
+  engine.Record(&profile);
+  int64_t first_token = 0;
+  const auto answer = RunOnce(
+      engine, Prompt(arguments.prompt_tokens, model.vocab_size(), arguments.repetitions + 1),
+      arguments.generate_tokens + 1, [&] {
+        if (first_token == 0) first_token = profile.Now();
+      });
+  engine.Record(nullptr);
+  if (!answer) return answer.error();
+  figures.prefill_parts = SharesOf(profile, 0, first_token);
+  figures.decode_parts = SharesOf(profile, first_token, profile.Now());
+  return arguments.profile.empty() ? Result<void>()
+                                   : WriteFile(arguments.profile, ToChromeTrace(profile));
+}
+
 Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
   ProgressBar bar("measuring");
   Engine engine(model);
+  const auto nothing = [] {};
+  const bool apart = arguments.decode_context != arguments.prompt_tokens;
   std::vector<double> prefill;
   std::vector<double> decode;
   // One more than asked for: the first pages the weights in and is not counted.
   for (int64_t run = 0; run <= arguments.repetitions; ++run) {
-    Request request;
-    request.prompt = Prompt(arguments.prompt_tokens, model.vocab_size(), run);
-    request.sampling.temperature = 0;
-    request.max_tokens = arguments.generate_tokens + 1;
-    request.end_at_stop_tokens = false;
-    MOXIE_TRY_ASSIGN(const Completion answer, engine.Run(std::move(request), [](const Event&) {
-      return !InterruptGuard::Interrupted();
-    }));
-    if (answer.finish_reason == FinishReason::kCancelled)
-      return Error{ErrorCode::kCancelled, "cancelled"};
-    if (run > 0) {
-      prefill.push_back(answer.prefill_tokens_per_s());
-      decode.push_back(answer.decode_tokens_per_s());
+    MOXIE_TRY_ASSIGN(const Completion answer,
+                     RunOnce(engine, Prompt(arguments.prompt_tokens, model.vocab_size(), 2 * run),
+                             apart ? 1 : arguments.generate_tokens + 1, nothing));
+    if (run > 0) prefill.push_back(answer.prefill_tokens_per_s());
+    if (run > 0 && !apart) decode.push_back(answer.decode_tokens_per_s());
+    if (apart) {
+      MOXIE_TRY_ASSIGN(
+          const Completion other,
+          RunOnce(engine, Prompt(arguments.decode_context, model.vocab_size(), 2 * run + 1),
+                  arguments.generate_tokens + 1, nothing));
+      if (run > 0) decode.push_back(other.decode_tokens_per_s());
     }
     bar.Show(static_cast<double>(run + 1) / static_cast<double>(arguments.repetitions + 2));
   }
-  Figures figures{Median(prefill), Median(decode), PeakMemoryBytes(), {}};
+  Figures figures;
+  figures.prefill_tokens_per_s = Median(prefill);
+  figures.decode_tokens_per_s = Median(decode);
+  figures.peak_memory_bytes = PeakMemoryBytes();
+  MOXIE_TRY(MeasureParts(model, engine, arguments, figures));
   MOXIE_TRY_ASSIGN(figures.bound, MeasureBound(model));
   return figures;
+}
+
+nlohmann::ordered_json ToJson(const PartShares& shares) {
+  nlohmann::ordered_json out = nlohmann::ordered_json::object();
+  for (const auto& [name, share] : shares) out[name] = share;
+  return out;
 }
 
 std::string ToJson(const Model& model, const Figures& figures) {
@@ -109,13 +162,15 @@ std::string ToJson(const Model& model, const Figures& figures) {
         {"operations_per_s", figures.bound.operations_per_s},
         {"operations_per_token", model.operations_per_token()},
         {"memory_bytes_per_s", figures.bound.memory_bytes_per_s},
-        {"bytes_per_token", model.bytes_per_token()}}}};
+        {"bytes_per_token", model.bytes_per_token()}}},
+      {"parts",
+       {{"prefill", ToJson(figures.prefill_parts)}, {"decode", ToJson(figures.decode_parts)}}}};
   return out.dump() + "\n";
 }
 
 void PrintText(const Model& model, const Figures& figures) {
   const auto row = [](const std::string& name, const std::string& text) {
-    Print(Styled(stdout, Style::kBold, name) + std::string(10 - name.size(), ' ') + text + "\n");
+    Print(Styled(stdout, Style::kBold, name) + std::string(12 - name.size(), ' ') + text + "\n");
   };
   const auto beside = [](double value, double bound, const std::string& why) {
     return FormatFixed(value, 1) + " tokens/s, " + FormatFixed(100 * value / bound, 0) + " % of " +
@@ -128,6 +183,8 @@ void PrintText(const Model& model, const Figures& figures) {
   row("decode", beside(figures.decode_tokens_per_s, bound.decode_tokens_per_s,
                        FormatFixed(bound.memory_bytes_per_s / 1e9, 1) + " GB/s over " +
                            FormatBytes(model.bytes_per_token()) + " a token"));
+  row("prefilling", FormatShares(figures.prefill_parts));
+  row("decoding", FormatShares(figures.decode_parts));
   row("load", FormatFixed(model.load_seconds(), 3) + " s");
   row("memory", FormatBytes(figures.peak_memory_bytes) + " at most");
   row("with", std::to_string(model.threads()) +
@@ -135,11 +192,13 @@ void PrintText(const Model& model, const Figures& figures) {
                   std::string(model.kernels()) + " kernels");
 }
 
-int Bench(const BenchArguments& arguments) {
+int Bench(BenchArguments arguments) {
   const InterruptGuard guard;
+  if (arguments.decode_context < 0) arguments.decode_context = arguments.prompt_tokens;
   ModelOptions options = arguments.model.ToOptions();
   if (options.context == 0)
-    options.context = arguments.prompt_tokens + arguments.generate_tokens + 1;
+    options.context =
+        std::max(arguments.prompt_tokens, arguments.decode_context) + arguments.generate_tokens + 1;
   const Result<std::unique_ptr<Model>> model = Model::Open(arguments.model.model, options);
   if (!model) return Fail("bench", model.error());
   const Result<Figures> figures = Measure(**model, arguments);
@@ -168,7 +227,11 @@ void AddBench(Program& program) {
   };
   add("--prompt-tokens", arguments->prompt_tokens, "Tokens of the prompt", "512");
   add("--generate-tokens", arguments->generate_tokens, "Tokens of the answer", "64");
+  add("--decode-context", arguments->decode_context,
+      "Tokens before the answer whose decoding is timed", "as the prompt");
   add("--repetitions", arguments->repetitions, "Runs, of which the median counts", "3");
+  command->add_option("--profile", arguments->profile, "Write one run's spans as a Chrome trace")
+      ->type_name("OUT.json");
   command->add_flag("--json", arguments->json, "Print one JSON object");
 }
 

@@ -11,6 +11,7 @@
 
 #include "moxie/constraint.h"
 #include "moxie/model.h"
+#include "moxie/profile.h"
 #include "moxie/result.h"
 #include "moxie/routing.h"
 #include "moxie/sampling.h"
@@ -114,6 +115,9 @@ class Engine {
   /// One forward pass and what follows from it. A failure of the machine (such as a read error)
   /// finishes the requests of this pass with that Error.
   void Step();
+
+  /// Adds the spans of all later steps to `profile`, which must outlive them; null: no more.
+  void Record(Profile* profile);
 
   /// Submits one request and steps until it is finished.
   Result<Completion> Run(Request request, const EventHandler& on_event = {});

@@ -4,8 +4,9 @@
 
 #include <algorithm>
 #include <cmath>
-#include <fstream>
-#include <string>
+#include <optional>
+
+#include "core/cgroup.h"
 
 namespace moxie {
 namespace {
@@ -13,8 +14,8 @@ namespace {
 constexpr int kSpins = 1000;  // Of 40 to 140 cycles each: a decode step starts tasks that often.
 
 // state_: a job is open from when the caller has published it until the caller finds no task left.
-// A worker enters an open job by adding 1 and leaves by subtracting it; task_ and shares_ may change
-// only while the job is closed and nobody is in it.
+// A worker enters an open job by adding 1 and leaves by subtracting it; task_ and shares_ may
+// change only while the job is closed and nobody is in it.
 constexpr uint32_t kOpen = 0x8000;
 constexpr uint32_t kInside = 0x7fff;
 constexpr int kJobShift = 16;
@@ -113,14 +114,8 @@ int UsableCpus() {
   cpu_set_t set;
   CPU_ZERO(&set);
   if (sched_getaffinity(0, sizeof(set), &set) == 0) cpus = std::max(1, CPU_COUNT(&set));
-  // cgroup v2: "max 100000" or "quota period" in microseconds.
-  std::ifstream limit("/sys/fs/cgroup/cpu.max");
-  std::string quota;
-  double period = 0;
-  if (limit >> quota >> period && quota != "max" && period > 0) {
-    const double share = std::atof(quota.c_str()) / period;
-    if (share > 0) cpus = std::min(cpus, std::max(1, static_cast<int>(std::ceil(share))));
-  }
+  if (const std::optional<double> limit = CgroupCpuLimit())
+    cpus = std::min(cpus, std::max(1, static_cast<int>(std::ceil(*limit))));
   return cpus;
 }
 

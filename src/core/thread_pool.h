@@ -50,7 +50,8 @@ class ThreadPool {
   const FunctionRef<void(int64_t, int)>* task_ = nullptr;
 };
 
-/// The number of CPUs this process may use: affinity mask and cgroup CPU quota, at least 1.
+/// The number of CPUs this process may use: affinity mask and the CPU quotas of its control
+/// groups, at least 1.
 int UsableCpus();
 
 }  // namespace moxie

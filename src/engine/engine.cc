@@ -40,6 +40,7 @@ Result<RequestId> Engine::Submit(Request request, EventHandler on_event, FinishH
 void Engine::Cancel(RequestId request) { scheduler_->Cancel(request); }
 bool Engine::idle() const { return scheduler_->idle(); }
 void Engine::Step() { scheduler_->Step(); }
+void Engine::Record(Profile* profile) { scheduler_->Record(profile); }
 
 Result<Completion> Engine::Run(Request request, const EventHandler& on_event) {
   std::optional<Result<Completion>> finished;

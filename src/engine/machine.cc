@@ -16,6 +16,7 @@
 #include <optional>
 #include <sstream>
 
+#include "core/cgroup.h"
 #include "core/thread_pool.h"
 #include "forward/decoder.h"
 
@@ -57,24 +58,13 @@ std::optional<int64_t> NumberIn(const std::string& file) {
   return std::nullopt;
 }
 
-/// The least memory limit of this process's control group and those above it (v2, then v1).
+/// The least memory limit of this process's control group and those above it.
 std::optional<int64_t> CgroupLimit() {
   std::optional<int64_t> least;
-  std::ifstream groups("/proc/self/cgroup");
-  for (std::string line; std::getline(groups, line);) {
-    const size_t path_at = line.find(':', line.find(':') + 1);
-    if (path_at == std::string::npos) continue;
-    const bool v2 = line.starts_with("0::");
-    if (!v2 && line.find("memory") == std::string::npos) continue;
-    const std::string root = v2 ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-    const std::string name = v2 ? "/memory.max" : "/memory.limit_in_bytes";
-    for (std::string path = line.substr(path_at + 1);; path.resize(path.rfind('/'))) {
-      if (path == "/") path.clear();
-      const std::optional<int64_t> limit = NumberIn(root + path + name);
-      if (limit && (!least || *limit < *least)) least = limit;
-      if (path.rfind('/') == std::string::npos) break;
-    }
-  }
+  ForEachCgroup({}, "memory", [&](const std::string& folder, bool v2) {
+    const auto limit = NumberIn(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+    if (limit && (!least || *limit < *least)) least = limit;
+  });
   return least;
 }
 

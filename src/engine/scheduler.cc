@@ -68,7 +68,8 @@ void Scheduler::Step() {
   Admit();
   ComposeBatch();
   if (chunks_.empty()) return;
-  const ForwardObservers observers{.routing = routing_wanted_ ? &routing_ : nullptr};
+  const ForwardObservers observers{.routing = routing_wanted_ ? &routing_ : nullptr,
+                                   .profile = profile_};
   const Result<void> done = parts_.decoder->Forward(chunks_, *parts_.cache, logits_, observers);
   if (done) {
     TakeResults();
@@ -184,6 +185,7 @@ void Scheduler::AddChunk(RunningRequest& request, int64_t tokens) {
 }
 
 void Scheduler::TakeResults() {
+  const ScopedSpan span(profile_, Part::kSampling);
   const auto vocab = static_cast<size_t>(parts_.config.vocab_size);
   size_t row = 0;
   std::vector<RunningRequest*> finished;

@@ -34,6 +34,7 @@ class Scheduler {
   void Cancel(RequestId request);
   bool idle() const;
   void Step();
+  void Record(Profile* profile) { profile_ = profile; }
 
  private:
   using RunningList = std::vector<std::unique_ptr<RunningRequest>>;
@@ -61,6 +62,7 @@ class Scheduler {
   std::vector<RunningRequest*> batch_;
   std::vector<float> logits_;
   bool routing_wanted_ = false;
+  Profile* profile_ = nullptr;
 
   RunningList running_;  // In order of admission.
 

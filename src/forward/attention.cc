@@ -128,6 +128,7 @@ PagedAttention::Tile PagedAttention::TileAt(const Call& call, int64_t index) con
 
 void PagedAttention::Run(const AttentionRule& rule, int64_t layer, const Batch& batch,
                          const KvCache& cache, const float* queries, float* out) {
+  const ScopedSpan span(batch.profile, Part::kContext, layer);
   const Call call{rule, layer, batch, cache, queries, out};
   const int64_t tiles_a_query = shape_.kv_heads * CeilDivide(group_, heads_per_tile_);
   int64_t tiles = 0;

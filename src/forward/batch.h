@@ -4,6 +4,7 @@
 #include <span>
 
 #include "memory/kv_cache.h"
+#include "moxie/profile.h"
 
 namespace moxie {
 
@@ -25,6 +26,7 @@ struct BatchChunk {
 struct Batch {
   std::span<const BatchChunk> chunks;
   std::span<const TokenPlace> places;  ///< [tokens]
+  Profile* profile = nullptr;          ///< or null: nothing is recorded
 
   int64_t tokens() const { return std::ssize(places); }
 };

@@ -65,6 +65,7 @@ class TransformerDecoder : public Decoder {
 
   Result<void> Forward(std::span<const SequenceChunk> chunks, KvCache& cache,
                        std::span<float> logits, const ForwardObservers& observers) override {
+    const ScopedSpan pass(observers.profile, Part::kPass);
     MOXIE_TRY(Plan(chunks, cache, std::ssize(logits)));
     for (size_t i = 0; i < chunks_.size(); ++i) {
       auto reserved = cache.Reserve(chunks_[i].sequence, chunks_[i].tokens);
@@ -78,7 +79,10 @@ class TransformerDecoder : public Decoder {
       RollBack(cache);
       return done;
     }
-    WriteLogits(logits);
+    {
+      const ScopedSpan head(observers.profile, Part::kHead);
+      WriteLogits(logits);
+    }
     for (const BatchChunk& chunk : chunks_) cache.Commit(chunk.sequence, chunk.tokens);
     return {};
   }
@@ -188,7 +192,7 @@ void TransformerDecoder::Embed(std::span<const SequenceChunk> chunks) {
 }
 
 Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObservers& observers) {
-  const Batch batch{.chunks = chunks_, .places = places_};
+  const Batch batch{.chunks = chunks_, .places = places_, .profile = observers.profile};
   const auto show = [&](int64_t index, const std::vector<float>& rows) {
     if (observers.hidden == nullptr) return;
     observers.hidden->OnHidden(index, std::span(rows).first(Size(tokens() * config_.dim)));
@@ -196,12 +200,13 @@ Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObserver
   const int64_t layers = std::ssize(weights_.layers);
   show(0, hidden_);
   for (int64_t i = 0; i < layers; ++i) {
+    const ScopedSpan span(observers.profile, Part::kLayer, i);
     const LayerWeights& layer = weights_.layers[Size(i)];
     Norm(layer.attention_norm);
     attention_->Run(i, batch, cache, normed_.data(), update_.data());
     AddUpdate(layer.post_attention_norm);
     Norm(layer.ffn_norm);
-    MOXIE_TRY(feed_forward_.Run(i, tokens(), normed_.data(), observers.routing, update_.data()));
+    MOXIE_TRY(feed_forward_.Run(i, tokens(), normed_.data(), observers, update_.data()));
     AddUpdate(layer.post_ffn_norm);
     if (i + 1 < layers) show(i + 1, hidden_);
   }

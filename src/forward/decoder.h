@@ -12,6 +12,7 @@
 #include "model/adapter.h"
 #include "model/config.h"
 #include "model/weights.h"
+#include "moxie/profile.h"
 #include "moxie/result.h"
 
 namespace moxie {
@@ -52,6 +53,7 @@ class HiddenObserver {
 struct ForwardObservers {
   RoutingObserver* routing = nullptr;
   HiddenObserver* hidden = nullptr;
+  Profile* profile = nullptr;
 };
 
 /// The forward pass of a decoder-only transformer (arXiv:1706.03762; mixture layers after

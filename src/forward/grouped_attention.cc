@@ -89,6 +89,7 @@ void GroupedAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, co
                            float* out) {
   const AttentionConfig& attention = config_.attention;
   const AttentionWeights& weights = weights_.layers[static_cast<size_t>(layer)].attention;
+  const ScopedSpan span(batch.profile, Part::kAttention, layer);
   const int64_t tokens = batch.tokens();
   const int64_t q_dim = attention.heads * attention.head_dim;
 

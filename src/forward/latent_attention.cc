@@ -153,6 +153,7 @@ void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, con
                           float* out) {
   const auto index = static_cast<size_t>(layer);
   const LayerWeights& weights = weights_.layers[index];
+  const ScopedSpan span(batch.profile, Part::kAttention, layer);
   const int64_t tokens = batch.tokens();
   const int64_t out_dim = config_.attention.heads * latent_.value_dim;
 

@@ -103,10 +103,11 @@ int64_t FeedForwardLayers::BytesFor(const ModelConfig& config, const ModelWeight
 }
 
 Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* x,
-                                    RoutingObserver* observer, float* out) {
+                                    const ForwardObservers& observers, float* out) {
   input_.Begin(tokens, config_.dim, input_types_[Size(layer)]);
   ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
-  if (config_.layers[Size(layer)].sparse) return RunMixture(layer, tokens, x, observer, out);
+  if (config_.layers[Size(layer)].sparse) return RunMixture(layer, tokens, x, observers, out);
+  const ScopedSpan span(observers.profile, Part::kDense, layer);
   RunDense(layer, tokens, x, out);
   return {};
 }
@@ -121,9 +122,13 @@ void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x, 
 }
 
 Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const float* x,
-                                           RoutingObserver* observer, float* out) {
-  MOXIE_TRY(Choose(layer, tokens, x, observer));
-  GroupByExpert(tokens);
+                                           const ForwardObservers& observers, float* out) {
+  {
+    const ScopedSpan span(observers.profile, Part::kRouter, layer);
+    MOXIE_TRY(Choose(layer, tokens, x, observers.routing));
+    GroupByExpert(tokens);
+  }
+  const ScopedSpan span(observers.profile, Part::kExperts, layer);
   MOXIE_TRY(RunExperts(layer, tokens, x));
   ForEachToken(threads_, tokens, [&](int64_t t) {
     Combine(weights_.layers[Size(layer)], t, x + t * config_.dim, out + t * config_.dim);

@@ -13,6 +13,7 @@
 
 namespace moxie {
 
+struct ForwardObservers;
 class RoutingObserver;
 
 /// The feed-forward half of every layer: a dense feed-forward, or a sparse mixture (Mixtral,
@@ -33,7 +34,7 @@ class FeedForwardLayers {
   ///   x    [tokens, dim]
   ///   out  [tokens, dim]
   /// Errors: kInvalidInput where a router logit is not finite; what the expert store reports.
-  Result<void> Run(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer,
+  Result<void> Run(int64_t layer, int64_t tokens, const float* x, const ForwardObservers& observers,
                    float* out);
 
  private:
@@ -45,8 +46,8 @@ class FeedForwardLayers {
   static Needs NeedsOf(const ModelConfig& config, const ModelWeights& weights,
                        const KernelSet& kernels, int64_t max_tokens);
   void RunDense(int64_t layer, int64_t tokens, const float* x, float* out);
-  Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer,
-                          float* out);
+  Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x,
+                          const ForwardObservers& observers, float* out);
   Result<void> Choose(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer);
   void GroupByExpert(int64_t tokens);
   Result<void> RunExperts(int64_t layer, int64_t tokens, const float* x);

@@ -420,6 +420,48 @@ class Plan(Case):
             command("run", self.tiny, "x", "--context", "64", "--max-tokens", "1", "--memory", budget)
 
 
+class Bench(Case):
+    def bench(self, *options):
+        return json.loads(self.good("bench", MODELS / "mixtral", "--prompt-tokens", 20, "--generate-tokens", 6,
+                                    "--repetitions", 1, "--threads", 2, "--json", *options))
+
+    def test_figures_bounds_and_parts(self):
+        out = self.bench("--decode-context", 5)
+        for name in ("prefill_tokens_per_s", "decode_tokens_per_s"):
+            self.assertGreater(out[name], 0)
+            self.assertGreater(out["bound"][name], 0)
+        for phase in ("prefill", "decode"):
+            parts = out["parts"][phase]
+            context = parts.pop("context")
+            self.assertAlmostEqual(sum(parts.values()), 1)
+            self.assertTrue(all(0 <= share <= 1 for share in parts.values()), parts)
+            self.assertTrue(0 < context < parts["attention"])
+            self.assertEqual(parts["dense"], 0)
+            self.assertGreater(parts["experts"], 0)
+
+    def test_the_trace_holds_spans_within_spans(self):
+        trace = self.folder / "trace.json"
+        self.bench("--profile", trace)
+        events = json.loads(trace.read_text())["traceEvents"]
+        spans = {}
+        for event in events:
+            self.assertEqual(event["ph"], "X")
+            spans.setdefault(event["name"], []).append(event)
+        self.assertEqual(len(spans["pass"]), 1 + 6)
+        self.assertEqual(len(spans["layer"]), 7 * 2)
+        self.assertEqual(sorted({e["args"]["layer"] for e in spans["router"]}), [0, 1])
+        inside = lambda a, b: b["ts"] <= a["ts"] and a["ts"] + a["dur"] <= b["ts"] + b["dur"] + 0.002
+        for inner, outer in (("layer", "pass"), ("experts", "layer"), ("attention", "layer"),
+                             ("context", "attention"), ("head", "pass")):
+            for event in spans[inner]:
+                self.assertTrue(any(inside(event, o) for o in spans[outer]), event)
+
+    def test_a_trace_that_cannot_be_written(self):
+        line = self.bad(1, "bench", MODELS / "mixtral", "--prompt-tokens", 4, "--generate-tokens", 2,
+                        "--repetitions", 1, "--profile", self.folder / "none/trace.json")
+        self.assertIn("none/trace.json", line)
+
+
 class Doctor(Case):
     def test_json(self):
         out = json.loads(self.good("doctor", "--json", "--folder", self.folder))
