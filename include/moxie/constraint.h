@@ -43,18 +43,20 @@ struct JsonSchemaOptions {
   bool whitespace = true;
 };
 
-/// How a model writes tool calls, and how a conversation's tools choose them.
+/// How a model writes tool calls. The marks are special tokens where the vocabulary has them so,
+/// else text.
 enum class ToolCallFormat : uint8_t {
-  kMistral,  ///< [TOOL_CALLS][{"name": ..., "arguments": {...}, "id": nine letters or digits}, ...]
-  kLlama3,   ///< {"name": ..., "parameters": {...}}, nothing before or after it
+  kMistral,  ///< [TOOL_CALLS][{"name": ..., "arguments": {...}}, ...]; a call may end with an "id"
+             ///< of nine letters or digits
+  kLlama3,   ///< {"name": ..., "parameters": {...}}, one alone, perhaps after <|python_tag|>
   kHermes,   ///< <tool_call>\n{"name": ..., "arguments": {...}}\n</tool_call>, once or more often
   kGeneric,  ///< [{"name": ..., "arguments": {...}}, ...], nothing before or after it
 };
 
 struct ToolCallOptions {
   ToolCallFormat format = ToolCallFormat::kGeneric;
-  /// "auto": free text, or text and then calls; "required": calls; "none": text without a call; or
-  /// the name of the one function to call.
+  /// "auto": text, then perhaps calls (in the formats without a mark one or the other); "required":
+  /// calls; "none": text without a call; or the name of the one function to call.
   std::string choice = "auto";
   bool parallel = true;  ///< whether there may be more than one call
 };

@@ -5,6 +5,7 @@
 
 #include "sampling/constraint_parts.h"
 #include "sampling/json_schema.h"
+#include "sampling/tool_calls.h"
 
 namespace moxie {
 namespace {
@@ -128,6 +129,12 @@ Result<ConstraintPtr> ConstraintCompiler::Choice(const std::vector<std::string>&
 Result<ConstraintPtr> ConstraintCompiler::Gbnf(std::string_view grammar) const {
   GrammarBuilder builder;
   return impl_->Make("grammar", &builder, AddGbnf(grammar, impl_->tokenizer, &builder));
+}
+
+Result<ConstraintPtr> ConstraintCompiler::ToolCalls(std::string_view tools,
+                                                    const ToolCallOptions& options) const {
+  GrammarBuilder builder;
+  return impl_->Make("tools", &builder, AddToolCalls(tools, options, impl_->tokenizer, &builder));
 }
 
 struct ConstraintState::Impl {

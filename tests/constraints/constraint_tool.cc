@@ -7,7 +7,9 @@
 //   most}
 // stdout: a JSON object a line: {"error": ...} or {"accepted": [...], "samples": [[text, whether it
 //   ended by itself], ...]}
+#include <algorithm>
 #include <iostream>
+#include <map>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <random>
@@ -30,6 +32,17 @@ moxie::Result<ConstraintPtr> Compile(const ConstraintCompiler& compiler, const J
   if (kind == "regex") return compiler.Regex(request.at("text").get<std::string>());
   if (kind == "gbnf") return compiler.Gbnf(request.at("text").get<std::string>());
   if (kind == "choice") return compiler.Choice(request.at("text"));
+  if (kind == "tools") {
+    static const std::map<std::string, moxie::ToolCallFormat> kFormats = {
+        {"mistral", moxie::ToolCallFormat::kMistral},
+        {"llama3", moxie::ToolCallFormat::kLlama3},
+        {"hermes", moxie::ToolCallFormat::kHermes},
+        {"generic", moxie::ToolCallFormat::kGeneric}};
+    return compiler.ToolCalls(request.at("text").get<std::string>(),
+                              {.format = kFormats.at(options.at("format")),
+                               .choice = options.at("choice"),
+                               .parallel = options.value("parallel", true)});
+  }
   moxie::JsonSchemaOptions schema;
   schema.additional_properties = options.value("additional_properties", true);
   schema.whitespace = options.value("whitespace", true);
