@@ -1,5 +1,8 @@
-# bench/kernels_bench.cc becomes kernels_bench: the kernels alone, beside what the machine can do.
+# bench/NAME_bench.cc becomes NAME_bench: kernels_bench is the kernels alone, beside what the machine
+# can do; constraint_bench the token masks of constrained answers.
 find_package(benchmark REQUIRED)
-add_executable(kernels_bench bench/kernels_bench.cc)
-target_include_directories(kernels_bench PRIVATE src)
-target_link_libraries(kernels_bench PRIVATE moxie_library benchmark::benchmark)
+foreach(name kernels constraint)
+  add_executable(${name}_bench bench/${name}_bench.cc)
+  target_include_directories(${name}_bench PRIVATE src tests)
+  target_link_libraries(${name}_bench PRIVATE moxie_library benchmark::benchmark)
+endforeach()

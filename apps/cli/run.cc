@@ -3,6 +3,7 @@
 
 #include "answer.h"
 #include "command.h"
+#include "constraint_options.h"
 #include "files.h"
 #include "interrupt.h"
 #include "moxie/chat.h"
@@ -16,6 +17,7 @@ namespace {
 struct RunArguments {
   ModelArguments model;
   SamplingArguments sampling;
+  ConstraintArguments constraint;
   std::string prompt;
   CLI::Option* prompt_option = nullptr;
   std::string system;
@@ -87,6 +89,9 @@ int Run(const RunArguments& arguments) {
   Result<std::vector<TokenId>> ids = EncodePrompt(**model, arguments, *prompt);
   if (!ids) return Fail("run", ids.error());
   request.prompt = std::move(*ids);
+  Result<ConstraintPtr> constraint = MakeConstraint(arguments.constraint, (*model)->tokenizer());
+  if (!constraint) return Fail("run", constraint.error());
+  request.constraint = std::move(*constraint);
   request.observe_routing = (*model)->is_mixture();
 
   Engine engine(**model);
@@ -126,10 +131,12 @@ void AddRun(Program& program) {
                     "Print the table of speed, memory and routing on standard error even where "
                     "that is no terminal");
   AddSamplingOptions(*command, arguments->sampling);
+  AddConstraintOptions(*command, arguments->constraint);
   command->footer(
       "Examples:\n"
       "  moxie run model.gguf \"What is the capital of France?\"\n"
       "  moxie run model.gguf --temperature 0.7 --top-p 0.9 --seed 3 < question.txt\n"
+      "  moxie run model.gguf --choice yes --choice no \"Is water wet?\"\n"
       "  moxie run ./Mixtral-8x7B --raw --max-tokens 32 \"Once upon a time\"");
 }
 

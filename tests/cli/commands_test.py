@@ -222,6 +222,36 @@ class Run(Case):
         raw = self.answer(template, "--raw", "--max-tokens", "5")
         self.assertEqual(raw["ids"], answer["ids"])
 
+    def test_constrained_answers(self):
+        schema = self.folder / "schema.json"
+        schema.write_text('{"type": "object", "properties": {"n": {"type": "integer", "maximum": 99,'
+                          '"minimum": 10}}, "required": ["n"], "additionalProperties": false}')
+        grammar = self.folder / "grammar.gbnf"
+        grammar.write_text('root ::= "<" [a-c]{3} ">"')
+        hot = ("--temperature", "2", "--max-tokens", "200")
+        for seed in "1", "2", "3":
+            given = (*hot, "--seed", seed)
+            for source in schema, schema.read_text():
+                answer = self.answer("hello", "--json-schema", source, *given)
+                self.assertEqual(answer["finish_reason"], "stop")
+                self.assertIn(json.loads(answer["text"])["n"], range(10, 100))
+            self.assertRegex(self.answer("x", "--grammar", grammar, *given)["text"], "^<[abc]{3}>$")
+            self.assertRegex(self.answer("x", "--regex", "[0-9]{4}-[xy]", *given)["text"],
+                             "^[0-9]{4}-[xy]$")
+            self.assertIn(self.answer("x", "--choice", "yes", "--choice", "no", *given)["text"],
+                          ("yes", "no"))
+        cut = self.answer("x", "--json-schema", schema, "--max-tokens", "2", "--temperature", "2")
+        self.assertEqual(cut["finish_reason"], "length")
+        self.assertIn("left recursion", self.bad(1, "run", self.tiny, "x", "--grammar",
+                                                 self.grammar_file("root ::= root")))
+        self.bad(1, "run", self.tiny, "x", "--json-schema", "/no/such.json")
+        self.bad(2, "run", self.tiny, "x", "--regex", "a", "--choice", "b")
+
+    def grammar_file(self, text):
+        path = self.folder / "other.gbnf"
+        path.write_text(text)
+        return path
+
     def test_the_stream_is_the_text(self):
         text = self.answer("hello", "--max-tokens", "30")["text"]
         streamed = self.good("run", self.tiny, "--ignore-eos", "hello", "--max-tokens", "30")
