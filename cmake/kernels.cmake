@@ -14,4 +14,5 @@ endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   moxie_kernel_flags(avx2 -mavx2 -mfma -mf16c)
+  moxie_kernel_flags(avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
 endif()

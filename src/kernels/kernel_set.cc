@@ -7,6 +7,7 @@
 
 #if defined(__x86_64__)
 #include "kernels/avx2/avx2.h"
+#include "kernels/avx512/avx512.h"
 #endif
 
 namespace moxie {
@@ -26,6 +27,20 @@ constexpr KernelSet kAvx2 = {
     .silu_multiply = avx2::SiluMultiply,
     .add_scaled = avx2::AddScaled,
 };
+
+constexpr KernelSet kAvx512 = {
+    .name = "avx512",
+    .usable = [] { return UsableCpuFeatures().avx512; },
+    .activation_format = avx512::FormatOfActivations,
+    .convert_activations = avx512::ConvertActivations,
+    .matmul = avx512::MatMul,
+    .attention_scores = avx512::AttentionScores,
+    .attention_values = avx512::AttentionValues,
+    .rms_norm = avx512::RmsNorm,
+    .exp_minus_max = avx512::ExpMinusMax,
+    .silu_multiply = avx512::SiluMultiply,
+    .add_scaled = avx512::AddScaled,
+};
 #endif
 
 }  // namespace
@@ -35,6 +50,7 @@ std::span<const KernelSet* const> AllKernelSets() {
     &ScalarKernels(),
 #if defined(__x86_64__)
     &kAvx2,
+    &kAvx512,
 #endif
   };
   return sets;

@@ -244,8 +244,10 @@ TEST_P(MatMulTest, EverySetIsNearTheExactProduct) {
   }
 }
 
-// Scales of 1 and activations that are integers, the largest of each 256 being 32767 so that their
-// 16-bit form is exact: every partial result is an integer below 2^24, and nothing may be rounded.
+// Scales of 1 and activations that are integers in each set's own form: every partial result is an
+// integer below 2^24, and nothing may be rounded. The AVX2 set's unit is the largest of 256 /
+// 32767, the AVX-512 set's, in each 32, the largest but for its quad / 127, if that is / 32600 at
+// most.
 TEST_P(MatMulTest, IntegerSumsAreExact) {
   const auto exact = {DType::kF16,  DType::kQ4_0,   DType::kQ4_1,  DType::kQ5_0,
                       DType::kQ5_1, DType::kQ8_0,   DType::kTQ1_0, DType::kTQ2_0,
@@ -261,9 +263,13 @@ TEST_P(MatMulTest, IntegerSumsAreExact) {
       const Case c = MakeCase(format_, shape.rows, shape.cols, 1, random_);
       std::vector<float> x(static_cast<size_t>(shape.tokens * shape.cols));
       for (float& v : x) v = static_cast<float>(random_.Integer(-9, 9));
+      const float peak = set->name.starts_with("avx512") ? 32599 : 32767;
       for (int64_t t = 0; t < shape.tokens; ++t) {
-        for (int64_t i = 0; i < shape.cols; i += 256) {
-          x[static_cast<size_t>(t * shape.cols + i)] = i % 512 == 0 ? 32767 : -32767;
+        for (int64_t i = 0; i + 32 <= shape.cols; i += 32) {
+          float* group = x.data() + t * shape.cols + i;
+          group[9] = 127;
+          group[14] = -127;
+          if (i % 256 == 0) group[0] = i % 512 == 0 ? peak : -peak;
         }
       }
       const std::vector<float> out = Product(*set, c.weights, x);

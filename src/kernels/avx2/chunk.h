@@ -2,9 +2,11 @@
 
 #include <cstdint>
 
+#include "kernels/x86/chunk_of_rows.h"
+
 namespace moxie::avx2 {
 
-constexpr int64_t kChunkElements = 256;
+using x86::kChunkElements;
 
 /// 256 activations as 16-bit integers, activation = scale * values[i]: the form in which quantised
 /// weights meet them. A row's last chunk is padded with zeros.

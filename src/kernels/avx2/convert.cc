@@ -2,8 +2,10 @@
 
 #include "kernels/avx2/avx2.h"
 #include "kernels/avx2/chunk.h"
+#include "kernels/avx2/floats.h"
 #include "kernels/avx2/formats.h"
 #include "kernels/avx2/vectors.h"
+#include "kernels/lanes/float_product.h"
 
 namespace moxie::avx2 {
 namespace {
@@ -127,17 +129,12 @@ ActivationFormat FormatOfActivations(DType weights, int64_t cols) {
     constexpr auto kBytes = static_cast<int64_t>(sizeof(ActivationChunk));
     return {.id = kChunks, .row_bytes = Chunks(cols) * kBytes};
   }
-  return {.id = kFloat32, .row_bytes = PaddedFloats(cols) * 4};
+  return {.id = kFloat32, .row_bytes = lanes::PaddedFloats<Floats>(cols) * 4};
 }
 
 void ConvertActivations(DType weights, int64_t cols, const float* x, std::byte* out) {
   if (!HasIntegerProduct(weights)) {
-    auto* padded = reinterpret_cast<float*>(out);
-    const int64_t whole = cols / 8 * 8;
-    for (int64_t i = 0; i < whole; i += 8) _mm256_storeu_ps(padded + i, _mm256_loadu_ps(x + i));
-    if (whole < cols) {
-      _mm256_storeu_ps(padded + whole, _mm256_maskload_ps(x + whole, TailMask(cols - whole)));
-    }
+    lanes::PadActivations<Floats>(cols, x, reinterpret_cast<float*>(out));
     return;
   }
   auto* chunks = reinterpret_cast<ActivationChunk*>(out);

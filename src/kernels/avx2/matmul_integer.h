@@ -2,11 +2,12 @@
 
 #include "core/matrix.h"
 #include "kernels/avx2/chunk.h"
-#include "kernels/avx2/unpack.h"
 #include "kernels/avx2/vectors.h"
+#include "kernels/x86/chunk_of_rows.h"
+#include "kernels/x86/unpack.h"
 
-// The product of quantised weights and activations in chunks, for any format of unpack.h. For each
-// output, with c the chunks of 256 columns and g the scale groups of a chunk, both in order:
+// The product of quantised weights and activations in chunks, for any format of x86/unpack.h. For
+// each output, with c the chunks of 256 columns and g the scale groups of a chunk, both in order:
 //
 //   out = sum_c x.scale * (sum_g scale * (sum_i code[i] * x[i] - offset * sum_i x[i])
 //                                + min * sum_i x[i])
@@ -19,10 +20,6 @@ namespace {
 
 constexpr int kRows = 8;  // Rows in the lanes of a vector.
 
-// How far ahead weights are asked for: what a core reads in half a microsecond or so, in which
-// memory answers even when all cores ask.
-constexpr int64_t kAheadBytes = 16 << 10;
-
 /// A product's operands and destination.
 struct Product {
   const WeightMatrix* weights;
@@ -32,66 +29,8 @@ struct Product {
   int64_t out_stride;
 };
 
-/// Where chunk `c` of 8 rows of weights lies. Rows at and beyond `row_end` repeat the last one. A
-/// row's last chunk may be shorter than 256 elements; formats read a whole one nevertheless, so
-/// where that would be past the matrix it is copied and completed with zeros.
 template <class Format>
-class ChunkOfRows {
- public:
-  static constexpr int64_t kBlockBytes = sizeof(typename Format::Block);
-  static constexpr int64_t kBytes = kChunkElements / Format::Block::kElements * kBlockBytes;
-
-  ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end)
-      : cols_(weights.cols),
-        ahead_(BytesAhead(weights.row_stride)),
-        end_(reinterpret_cast<const uint8_t*>(weights.row(weights.rows - 1)) +
-             weights.cols / Format::Block::kElements * kBlockBytes) {
-    for (int r = 0; r < kRows; ++r) {
-      rows_[r] = reinterpret_cast<const uint8_t*>(weights.row(Min(row + r, row_end - 1)));
-    }
-  }
-
-  void Select(int64_t c) {
-    const int64_t left = cols_ - c * kChunkElements;
-    groups_ = static_cast<int>(Min(left, kChunkElements) / 32);
-    for (int r = 0; r < kRows; ++r) {
-      chunk_[r] = rows_[r] + c * kBytes;
-      // Eight short streams end before the processor's own prefetching pays: ask for the same part
-      // of some later 8 rows. Past the matrix this does nothing.
-      for (int64_t line = 0; line < kBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(chunk_[r] + ahead_ + line), _MM_HINT_T0);
-      }
-    }
-    if (left >= kChunkElements) return;
-    for (int r = 0; r < kRows; ++r) {
-      if (end_ - chunk_[r] >= kBytes) continue;
-      const int64_t bytes = left / Format::Block::kElements * kBlockBytes;
-      CopyBytes(padded_[r], chunk_[r], bytes);
-      __builtin_memset(padded_[r] + bytes, 0, static_cast<size_t>(kBytes - bytes));
-      chunk_[r] = padded_[r];
-    }
-  }
-
-  const uint8_t* operator[](int r) const { return chunk_[r]; }
-
-  /// How many times 32 elements the selected chunk has.
-  int groups() const { return groups_; }
-
- private:
-  /// Whole groups of 8 rows, so that every line is asked for once.
-  static int64_t BytesAhead(int64_t row_stride) {
-    const int64_t rows = kRows * row_stride;
-    return (kAheadBytes + rows - 1) / rows * rows;
-  }
-
-  int64_t cols_;
-  int64_t ahead_;
-  const uint8_t* end_;
-  int groups_ = 0;
-  const uint8_t* rows_[kRows];
-  const uint8_t* chunk_[kRows];
-  uint8_t padded_[kRows][kBytes];
-};
+using ChunkOfRows = x86::ChunkOfRows<Format, kRows>;
 
 /// Scales and mins of a chunk of 8 rows: [group][row].
 struct ChunkScales {

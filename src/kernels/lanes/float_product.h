@@ -1,0 +1,135 @@
+#pragma once
+
+#include "core/matrix.h"
+#include "kernels/lanes/floats.h"
+#include "quant/dequantize.h"
+
+// KernelSet::matmul for float weights (and for the rare types without an integer product, decoded
+// as published) and float32 activations, padded with zeros to whole vectors. Lane l of an output's
+// one accumulator adds the columns l, l + kLanes, l + 2 kLanes ... in order; then the lanes are
+// added. So any split gives bit-equal results.
+
+namespace moxie::lanes {
+namespace {
+
+constexpr int64_t kTokenBatch = 64;
+constexpr int64_t kDecodedColumns = 256;
+
+template <class F>
+MOXIE_INLINE int64_t PaddedFloats(int64_t cols) {
+  return (cols + F::kLanes - 1) / F::kLanes * F::kLanes;
+}
+
+/// KernelSet::convert_activations for this product.
+template <class F>
+MOXIE_INLINE void PadActivations(int64_t cols, const float* x, float* out) {
+  for (int64_t i = 0; i < cols; i += F::kLanes) F::Store(out + i, LoadUpTo<F>(x + i, cols - i));
+}
+
+/// Decodes `n` weights to float32 and pads them with zeros to whole vectors. Returns where they
+/// are: `buffer`, or the weights themselves where those are float32 already.
+template <class F>
+const float* Decode(DType type, const std::byte* weights, int64_t n, float* buffer) {
+  const int64_t whole = n / F::kLanes * F::kLanes;
+  switch (type) {
+    case DType::kF32:
+      if (whole == n) return reinterpret_cast<const float*>(weights);
+      CopyBytes(buffer, weights, n * 4);
+      break;
+    case DType::kF16:
+    case DType::kBF16: {
+      uint16_t last[F::kLanes] = {};
+      CopyBytes(last, weights + whole * 2, (n - whole) * 2);
+      for (int64_t i = 0; i < n; i += F::kLanes) {
+        const void* at = i < whole ? static_cast<const void*>(weights + i * 2) : last;
+        F::Store(buffer + i, type == DType::kF16 ? F::FromHalf(at) : F::FromBfloat16(at));
+      }
+      return buffer;
+    }
+    default:
+      Dequantize(type, weights, n, buffer);
+  }
+  for (int64_t i = n; i < PaddedFloats<F>(n); ++i) buffer[i] = 0.0f;
+  return buffer;
+}
+
+/// accumulators[t][r] += the products of `n` columns (whole vectors).
+template <class F, int kRows, int kTokens>
+MOXIE_INLINE void Accumulate(const float* const (&w)[kRows], const float* x, int64_t x_stride,
+                             int64_t n, typename F::Vector* accumulators) {
+  using Vector = typename F::Vector;
+  Vector sum[kTokens][kRows];
+  MOXIE_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    MOXIE_UNROLL
+    for (int r = 0; r < kRows; ++r) sum[t][r] = accumulators[t * kRows + r];
+  }
+  for (int64_t i = 0; i < n; i += F::kLanes) {
+    Vector xt[kTokens];
+    MOXIE_UNROLL
+    for (int t = 0; t < kTokens; ++t) xt[t] = F::Load(x + t * x_stride + i);
+    MOXIE_UNROLL
+    for (int r = 0; r < kRows; ++r) {
+      const Vector wr = F::Load(w[r] + i);
+      MOXIE_UNROLL
+      for (int t = 0; t < kTokens; ++t) sum[t][r] = F::MulAdd(wr, xt[t], sum[t][r]);
+    }
+  }
+  MOXIE_UNROLL
+  for (int t = 0; t < kTokens; ++t) {
+    MOXIE_UNROLL
+    for (int r = 0; r < kRows; ++r) accumulators[t * kRows + r] = sum[t][r];
+  }
+}
+
+/// kRows rows times up to kTokenBatch tokens. Rows at and beyond row_end repeat the last one.
+template <class F, int kRows, int kTokens>
+void MultiplyRows(const WeightMatrix& weights, int64_t row, int64_t row_end, const float* x,
+                  int64_t tokens, float* out, int64_t out_stride) {
+  const int64_t x_stride = PaddedFloats<F>(weights.cols);
+  const DTypeTraits& traits = TraitsOf(weights.type);
+  const std::byte* bytes[kRows];
+  for (int r = 0; r < kRows; ++r) bytes[r] = weights.row(Min(row + r, row_end - 1));
+  alignas(64) float decoded[kRows][kDecodedColumns];
+  typename F::Vector accumulators[kTokenBatch * kRows];
+  for (int64_t i = 0; i < tokens * kRows; ++i) accumulators[i] = F::Zero();
+  for (int64_t begin = 0; begin < weights.cols; begin += kDecodedColumns) {
+    const int64_t n = Min(kDecodedColumns, weights.cols - begin);
+    const float* w[kRows];
+    for (int r = 0; r < kRows; ++r) {
+      w[r] = Decode<F>(weights.type, bytes[r], n, decoded[r]);
+      bytes[r] += n / traits.block_elements * traits.block_bytes;
+    }
+    const int64_t padded = PaddedFloats<F>(n);
+    int64_t t = 0;
+    for (; t + kTokens <= tokens; t += kTokens) {
+      Accumulate<F, kRows, kTokens>(w, x + t * x_stride + begin, x_stride, padded,
+                                    accumulators + t * kRows);
+    }
+    for (; t < tokens; ++t) {
+      Accumulate<F, kRows, 1>(w, x + t * x_stride + begin, x_stride, padded,
+                              accumulators + t * kRows);
+    }
+  }
+  for (int64_t t = 0; t < tokens; ++t) {
+    for (int64_t r = 0; r < Min(kRows, row_end - row); ++r) {
+      out[t * out_stride + row + r] = F::Sum(accumulators[t * kRows + r]);
+    }
+  }
+}
+
+/// A tile of kRows rows and kTokens tokens has its sums in registers.
+template <class F, int kRows, int kTokens>
+MOXIE_INLINE void FloatMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
+                              const float* x, int64_t tokens, float* out, int64_t out_stride) {
+  for (int64_t token = 0; token < tokens; token += kTokenBatch) {
+    for (int64_t row = row_begin; row < row_end; row += kRows) {
+      MultiplyRows<F, kRows, kTokens>(
+          weights, row, row_end, x + token * PaddedFloats<F>(weights.cols),
+          Min(kTokenBatch, tokens - token), out + token * out_stride, out_stride);
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moxie::lanes

@@ -1,0 +1,91 @@
+#pragma once
+
+#include "core/dtype.h"
+#include "kernels/x86/unpack_blocks.h"
+#include "kernels/x86/unpack_lattice.h"
+
+// What a format contributes to the integer products: how to read 256 consecutive weights
+// ("a chunk") as small integer codes with scales: weight = scale * (code - kOffset) + min.
+//
+//   Block      the stored block (quant/blocks.h)
+//   kGroup     16 or 32 elements share a scale
+//   kBits      4 to 7: codes are 0 .. 2^kBits - 1; 8: codes are -128 .. 127
+//   kOffset    what zero is stored as; 0 where kHasMin or kBits is 8
+//   kHasMin    whether min can differ from 0
+//   Scales     scale and min of groups 8 * half .. 8 * half + 7 of a chunk
+//   Codes      the codes of elements 32 * i .. 32 * i + 31, a byte each
+//   Words      the same, 16 bits each, where that is cheaper than widening (optional)
+//
+// A chunk is whole in memory: the loops copy a row's last, shorter one.
+
+namespace moxie::x86 {
+namespace {  // Internal linkage for the formats and all that is instantiated with them.
+
+/// The codes of elements 32 * i .. 32 * i + 31 of a chunk, 16 bits each.
+template <class Format>
+MOXIE_INLINE void UnpackWords(Bytes chunk, int i, __m256i& first, __m256i& second) {
+  if constexpr (requires { Format::Words(chunk, i, first, second); }) {
+    Format::Words(chunk, i, first, second);
+  } else {
+    const __m256i codes = Format::Codes(chunk, i);
+    first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(codes));
+    second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(codes, 1));
+  }
+}
+
+/// use(the format of `type`); a value-initialised result for a type without one. The result's type
+/// must not depend on the format.
+template <class Use>
+MOXIE_INLINE auto ForFormat(DType type, Use use) {
+  switch (type) {
+    case DType::kQ4_0:
+      return use(UnpackQ4_0{});
+    case DType::kQ4_1:
+      return use(UnpackQ4_1{});
+    case DType::kQ5_0:
+      return use(UnpackQ5_0{});
+    case DType::kQ5_1:
+      return use(UnpackQ5_1{});
+    case DType::kQ8_0:
+      return use(UnpackQ8_0{});
+    case DType::kQ2_K:
+      return use(UnpackQ2_K{});
+    case DType::kQ3_K:
+      return use(UnpackQ3_K{});
+    case DType::kQ4_K:
+      return use(UnpackQ4_K{});
+    case DType::kQ5_K:
+      return use(UnpackQ5_K{});
+    case DType::kQ6_K:
+      return use(UnpackQ6_K{});
+    case DType::kIQ1_S:
+      return use(UnpackIQ1_S{});
+    case DType::kIQ1_M:
+      return use(UnpackIQ1_M{});
+    case DType::kIQ2_XXS:
+      return use(UnpackIQ2_XXS{});
+    case DType::kIQ2_XS:
+      return use(UnpackIQ2_XS{});
+    case DType::kIQ2_S:
+      return use(UnpackIQ2_S{});
+    case DType::kIQ3_XXS:
+      return use(UnpackIQ3_XXS{});
+    case DType::kIQ3_S:
+      return use(UnpackIQ3_S{});
+    case DType::kIQ4_NL:
+      return use(UnpackIQ4_NL{});
+    case DType::kIQ4_XS:
+      return use(UnpackIQ4_XS{});
+    case DType::kMXFP4:
+      return use(UnpackMXFP4{});
+    case DType::kTQ1_0:
+      return use(UnpackTQ1_0{});
+    case DType::kTQ2_0:
+      return use(UnpackTQ2_0{});
+    default:
+      return decltype(use(UnpackQ4_0{})){};
+  }
+}
+
+}  // namespace
+}  // namespace moxie::x86
