@@ -1,9 +1,9 @@
 // POST /v1/chat/completions, OpenAI's chat.
 #include <string>
 
+#include "server/chat_request.h"
 #include "server/generation.h"
 #include "server/logprobs.h"
-#include "server/messages.h"
 #include "server/routes.h"
 
 namespace moxie::server {
@@ -14,8 +14,21 @@ struct Wanted {
   bool stream = false;
   bool usage_chunk = false;
   bool logprobs = false;
+  bool routing = false;
+  std::optional<ToolCallFormat> tools;  ///< how calls are written, where tools were given
   int64_t n = 1;
 };
+
+/// "moxie" of a chunk: which experts chose its token.
+OrderedJson RoutingJson(const TokenRouting& routing) {
+  return {{"experts", routing.experts}, {"weights", routing.weights}};
+}
+
+OrderedJson CallJson(const ToolCall& call) {
+  return {{"id", call.id},
+          {"type", "function"},
+          {"function", {{"name", call.name}, {"arguments", call.arguments}}}};
+}
 
 class ChatAnswer final : public Answer {
  public:
@@ -27,6 +40,7 @@ class ChatAnswer final : public Answer {
         created_(UnixTime()),
         finished_(static_cast<size_t>(wanted_.n)),
         logprobs_(finished_.size(), OrderedJson::array()) {
+    if (wanted_.tools) parsers_.assign(finished_.size(), ToolCallParser(*wanted_.tools));
     if (!wanted_.stream) return;
     StartEventStream(exchange());
     for (size_t i = 0; i < finished_.size(); ++i)
@@ -37,15 +51,28 @@ class ChatAnswer final : public Answer {
     if (wanted_.logprobs && token.id >= 0)
       logprobs_[choice].push_back(
           ChatLogprob(host_->model().tokenizer(), token.id, token.logprobs));
-    if (wanted_.stream) WriteChunk(choice, {{"content", token.text}}, nullptr);
+    if (!wanted_.stream) return;
+    const std::string text = wanted_.tools ? parsers_[choice].Add(token.text) : token.text;
+    WriteChunk(choice, {{"content", text}}, nullptr, &token.routing);
   }
 
   void OnChoice(size_t choice, Completion completion) override {
     usage_.Add(completion, choice == 0);
-    const std::string reason(NameOf(completion.finish_reason));
-    if (wanted_.stream) return WriteChunk(choice, OrderedJson::object(), reason);
+    std::string reason(NameOf(completion.finish_reason));
+    ToolCallParser::Rest rest;
+    std::string text = completion.text;
+    if (wanted_.tools) {
+      if (!wanted_.stream) text = parsers_[choice].Add(completion.text);
+      rest = parsers_[choice].Finish();
+      text += rest.text;
+    }
+    if (!rest.calls.empty()) reason = "tool_calls";
+    if (wanted_.stream) return WriteLast(choice, rest, reason);
+    OrderedJson message{{"role", "assistant"}, {"content", text}};
+    for (const ToolCall& call : rest.calls) message["tool_calls"].push_back(CallJson(call));
+    if (text.empty() && !rest.calls.empty()) message["content"] = nullptr;
     finished_[choice] = {{"index", choice},
-                         {"message", {{"role", "assistant"}, {"content", completion.text}}},
+                         {"message", std::move(message)},
                          {"logprobs", TakeLogprobs(choice)},
                          {"finish_reason", reason}};
   }
@@ -77,12 +104,27 @@ class ChatAnswer final : public Answer {
     return {{"content", std::exchange(logprobs_[choice], OrderedJson::array())}};
   }
 
-  void WriteChunk(size_t choice, OrderedJson delta, OrderedJson reason) {
+  void WriteLast(size_t choice, const ToolCallParser::Rest& rest, const std::string& reason) {
+    if (!rest.text.empty()) WriteChunk(choice, {{"content", rest.text}}, nullptr);
+    for (size_t i = 0; i < rest.calls.size(); ++i) {
+      OrderedJson call{{"index", i}};
+      call.update(CallJson(rest.calls[i]));
+      WriteChunk(choice, {{"tool_calls", OrderedJson::array({std::move(call)})}}, nullptr);
+    }
+    WriteChunk(choice, OrderedJson::object(), reason);
+  }
+
+  void WriteChunk(size_t choice, OrderedJson delta, OrderedJson reason,
+                  const TokenRouting* routing = nullptr) {
     OrderedJson chunk = Head("chat.completion.chunk");
     chunk["choices"] = {{{"index", choice},
                          {"delta", std::move(delta)},
                          {"logprobs", TakeLogprobs(choice)},
                          {"finish_reason", std::move(reason)}}};
+    if (wanted_.routing && routing != nullptr && !routing->experts.empty()) {
+      chunk["moxie"] = RoutingJson(*routing);
+      if (!std::exchange(layers_said_, true)) chunk["moxie"]["layers"] = host_->mixture_layers();
+    }
     exchange().Write(ServerSentEvent(chunk));
   }
 
@@ -92,6 +134,8 @@ class ChatAnswer final : public Answer {
   int64_t created_;
   std::vector<OrderedJson> finished_;
   std::vector<OrderedJson> logprobs_;
+  std::vector<ToolCallParser> parsers_;
+  bool layers_said_ = false;
   Usage usage_;
 };
 
@@ -121,18 +165,11 @@ void PostChatCompletions(Server& server, const Call& call) {
   wanted.stream = fields.Bool("stream", false);
   if (const Json* options = fields.Object("stream_options"))
     wanted.usage_chunk = Fields(*options, error, "stream_options.").Bool("include_usage", false);
-  const Json* messages = fields.Array("messages");
-  if (messages == nullptr) fields.Fail("messages", " is missing");
-  if (!fields.ok()) return respond();
-  const std::vector<Message> conversation = ReadMessages(*messages, fields);
-  if (!fields.ok()) return respond();
-
-  Result<std::vector<TokenId>> prompt = EncodeChat(host->model(), conversation);
-  if (!prompt) {
-    error = FromError(prompt.error(), "messages");
-    return respond();
-  }
-  request.prompt = std::move(*prompt);
+  wanted.routing = fields.Bool("routing", false);
+  request.trace_routing = wanted.routing;
+  const ChatRequest chat = ReadChatRequest(fields);
+  if (!fields.ok() || !Prepare(*host, chat, request, error)) return respond();
+  if (chat.has_tools()) wanted.tools = FormatOf(*host);
   const int64_t n = wanted.n;
   auto answer = std::make_unique<ChatAnswer>(call, host, std::move(wanted));
   Generate(server, call, host, Repeat(request, n), std::move(answer));

@@ -21,8 +21,8 @@ struct Wanted {
 
 /// A choice while it grows.
 struct Choice {
-  std::string text;
   TextLogprobs logprobs;
+  std::vector<Token> tokens;  ///< whose log-probabilities follow the prompt's
 };
 
 class CompletionsAnswer final : public Answer {
@@ -34,7 +34,7 @@ class CompletionsAnswer final : public Answer {
         id_(RandomId("cmpl-")),
         created_(UnixTime()) {
     for (size_t i = 0; i < wanted_.prompts.size() * static_cast<size_t>(wanted_.n); ++i)
-      choices_.push_back({"", TextLogprobs(host_->model().tokenizer())});
+      choices_.push_back({TextLogprobs(host_->model().tokenizer()), {}});
     if (!wanted_.stream) return;
     StartEventStream(exchange());
     if (!wanted_.echo) return;
@@ -43,8 +43,9 @@ class CompletionsAnswer final : public Answer {
 
   void OnToken(size_t choice, const Token& token) override {
     TextLogprobs& logprobs = choices_[choice].logprobs;
-    if (wanted_.logprobs && token.id >= 0) logprobs.Add(token.id, token.logprobs);
+    if (wanted_.logprobs && token.id >= 0) choices_[choice].tokens.push_back(token);
     if (!wanted_.stream) return;
+    AddTokens(choices_[choice]);
     WriteChunk(choice, token.text, wanted_.logprobs ? logprobs.TakeJson() : nullptr, nullptr);
   }
 
@@ -53,11 +54,13 @@ class CompletionsAnswer final : public Answer {
     const std::string reason(NameOf(completion.finish_reason));
     if (wanted_.stream) return WriteChunk(choice, "", nullptr, reason);
     Choice& mine = choices_[choice];
-    mine.text = (wanted_.echo ? PromptText(choice) : "") + completion.text;
+    for (size_t i = 0; i < completion.prompt_logprobs.size(); ++i)
+      mine.logprobs.Add(PromptOf(choice)[i], completion.prompt_logprobs[i]);
+    AddTokens(mine);
     if (finished_.size() < choices_.size()) finished_.resize(choices_.size());
     finished_[choice] = {
         {"index", choice},
-        {"text", mine.text},
+        {"text", (wanted_.echo ? PromptText(choice) : "") + completion.text},
         {"logprobs", wanted_.logprobs ? mine.logprobs.TakeJson() : OrderedJson(nullptr)},
         {"finish_reason", reason}};
   }
@@ -87,9 +90,17 @@ class CompletionsAnswer final : public Answer {
             {"model", wanted_.model}};
   }
 
+  const std::vector<TokenId>& PromptOf(size_t choice) const {
+    return wanted_.prompts[choice / static_cast<size_t>(wanted_.n)];
+  }
+
   std::string PromptText(size_t choice) const {
-    const auto& prompt = wanted_.prompts[choice / static_cast<size_t>(wanted_.n)];
-    return host_->model().tokenizer().Decode(prompt, false);
+    return host_->model().tokenizer().Decode(PromptOf(choice), false);
+  }
+
+  static void AddTokens(Choice& choice) {
+    for (const Token& token : choice.tokens) choice.logprobs.Add(token.id, token.logprobs);
+    choice.tokens.clear();
   }
 
   void WriteChunk(size_t choice, const std::string& text, OrderedJson logprobs,
@@ -178,6 +189,12 @@ void PostCompletions(Server& server, const Call& call) {
   if (const Json* options = fields.Object("stream_options"))
     wanted.usage_chunk = Fields(*options, error, "stream_options.").Bool("include_usage", false);
   ReadPrompts(fields, limits, host->model().tokenizer(), wanted);
+  if (wanted.echo && wanted.logprobs) {
+    if (wanted.stream) fields.Fail("stream", " does not go with echo and logprobs together");
+    request.prompt_logprobs = request.top_logprobs;
+    // Evaluation harnesses score the prompt and count on one entry after it, whatever it is.
+    if (request.max_tokens == 1) request.end_at_stop_tokens = false;
+  }
   if (!fields.ok()) return respond();
 
   std::vector<Request> requests;

@@ -17,6 +17,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (const auto generation = self.lock()) generation->Abandon();
     });
     left_ = requests.size();
+    last_token_.assign(left_, std::chrono::steady_clock::now());
+    answering_.resize(left_);
     server_.unfinished += static_cast<int64_t>(left_);
     for (size_t choice = 0; choice < requests.size(); ++choice) {
       const Result<RequestId> id = host_->Submit(
@@ -39,12 +41,20 @@ class Generation : public std::enable_shared_from_this<Generation> {
 
  private:
   void OnToken(size_t choice, const Token& token) {
+    if (token.id >= 0) {
+      const auto now = std::chrono::steady_clock::now();
+      const std::chrono::duration<double> since = now - std::exchange(last_token_[choice], now);
+      Latencies& latencies = server_.latencies;
+      (answering_[choice] ? latencies.between_tokens : latencies.first_token).Add(since.count());
+      answering_[choice] = true;
+    }
     if (answer_ != nullptr) answer_->OnToken(choice, token);
   }
 
   void OnFinish(size_t choice, Result<Completion> result) {
     --left_;
     --server_.unfinished;
+    if (result) server_.latencies.queue.Add(result->timings.queue_s);
     if (answer_ != nullptr) {
       if (!result) {
         Fail(FromError(result.error()));
@@ -74,6 +84,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   std::shared_ptr<ModelHost> host_;
   std::unique_ptr<Answer> answer_;
   std::vector<RequestId> ids_;
+  std::vector<std::chrono::steady_clock::time_point> last_token_;
+  std::vector<bool> answering_;
   size_t left_ = 0;
 };
 

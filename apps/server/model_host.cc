@@ -18,6 +18,7 @@ ModelHost::ModelHost(ModelDescription description, const ModelOptions& options,
     : description_(std::move(description)),
       options_(options),
       model_(std::move(model)),
+      constraints_(model_->tokenizer()),
       engine_(std::make_unique<Engine>(*model_)),
       post_(std::move(post)),
       opened_at_(UnixTime()),
@@ -55,8 +56,10 @@ Result<RequestId> ModelHost::Submit(Request request, TokenHandler on_token,
       std::move(request),
       [post = post_, token_handler](const Event& event) {
         if (event.token < 0 && event.text.empty()) return true;
-        Token token{
-            event.token, std::string(event.text), {event.logprobs.begin(), event.logprobs.end()}};
+        Token token{event.token,
+                    std::string(event.text),
+                    {event.logprobs.begin(), event.logprobs.end()},
+                    event.routing != nullptr ? *event.routing : TokenRouting()};
         post([token_handler, token = std::move(token)] { (*token_handler)(token); });
         return true;
       },

@@ -7,6 +7,7 @@
 #include <string>
 #include <thread>
 
+#include "moxie/constraint.h"
 #include "moxie/generate.h"
 #include "moxie/model.h"
 
@@ -17,6 +18,7 @@ struct Token {
   TokenId id = -1;  ///< -1: text alone that had been held back
   std::string text;
   std::vector<TokenLogprob> logprobs;
+  TokenRouting routing;  ///< empty unless asked for
 };
 
 /// An opened model, its engine, and the thread that runs it.
@@ -38,6 +40,9 @@ class ModelHost {
   const Engine& engine() const { return *engine_; }
   const ModelDescription& description() const { return description_; }
   const ModelOptions& options() const { return options_; }
+  /// Indices, among all layers, of those with experts.
+  const std::vector<int64_t>& mixture_layers() const { return description_.mixture_layer_indices; }
+  const ConstraintCompiler& constraints() const { return constraints_; }
   int64_t opened_at() const { return opened_at_; }
 
   /// Queues a request. The handlers are called in the server's thread, `on_finish` once, last.
@@ -56,6 +61,7 @@ class ModelHost {
   ModelDescription description_;
   ModelOptions options_;
   std::unique_ptr<Model> model_;
+  ConstraintCompiler constraints_;
   std::unique_ptr<Engine> engine_;
   Post post_;
   int64_t opened_at_;

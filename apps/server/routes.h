@@ -15,6 +15,9 @@ void GetHealth(Server& server, const Call& call);
 void GetReady(Server& server, const Call& call);
 void GetModels(Server& server, const Call& call);
 void GetModel(Server& server, const Call& call);
+// stats.cc
+void GetStats(Server& server, const Call& call);
+void GetMetrics(Server& server, const Call& call);
 // tokens.cc
 void PostTokenize(Server& server, const Call& call);
 void PostDetokenize(Server& server, const Call& call);

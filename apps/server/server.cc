@@ -20,6 +20,8 @@ struct RouteEntry {
 constexpr RouteEntry kRoutes[] = {
     {"GET", "/health", GetHealth, false},
     {"GET", "/ready", GetReady, false},
+    {"GET", "/metrics", GetMetrics},
+    {"GET", "/moxie/stats", GetStats},
     {"GET", "/v1/models", GetModels},
     {"GET", "/v1/models/", GetModel},
     {"POST", "/v1/completions", PostCompletions},

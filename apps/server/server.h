@@ -10,6 +10,7 @@
 #include "server/access.h"
 #include "server/api.h"
 #include "server/http.h"
+#include "server/latencies.h"
 #include "server/log.h"
 #include "server/model_host.h"
 
@@ -72,6 +73,7 @@ class Server {
   const std::string& default_name() const { return options_.models.front().name; }
 
   int64_t unfinished = 0;  ///< choices queued and running
+  Latencies latencies;
 
  private:
   void Route(const Call& call);

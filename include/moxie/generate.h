@@ -42,10 +42,20 @@ struct Request {
   bool end_at_stop_tokens = true;  ///< whether tokens that end a turn end the answer
   int32_t top_logprobs = -1;       ///< -1: no log-probabilities; 0: the chosen token's; n: and the
                                    ///< n most probable ones'
+  int32_t prompt_logprobs = -1;    ///< the same for each token of the prompt but the first, in
+                                   ///< Completion::prompt_logprobs; nothing is reused then
+  bool show_special = false;       ///< special tokens' text is part of the answer's text
   bool observe_routing = false;    ///< fill Completion::routing
+  bool trace_routing = false;      ///< fill Event::routing
   /// What the answer must look like, or nothing. It ends where nothing can follow, also where
   /// end_at_stop_tokens is off; stop strings may still cut it.
   ConstraintPtr constraint;
+};
+
+/// Which experts the pass that chose a token went through, at its last position.
+struct TokenRouting {
+  std::vector<std::vector<int32_t>> experts;  ///< [mixture layers][used], heaviest first
+  std::vector<std::vector<float>> weights;    ///< the same, as applied
 };
 
 /// One step of an answer, or of the prompt before it. Valid during the call only.
@@ -55,6 +65,7 @@ struct Event {
   TokenId token = -1;       ///< the new token, or -1: none (a part of the prompt, held-back text)
   std::string_view text;    ///< whole characters that can no longer become part of a stop string
   std::span<const TokenLogprob> logprobs;  ///< the chosen token's, then the most probable ones'
+  const TokenRouting* routing = nullptr;   ///< with a token, where asked for and there is a mixture
 };
 
 /// Called for each event, in the thread that runs the engine. False cancels the request.
@@ -75,11 +86,27 @@ struct Completion {
   int64_t prompt_tokens = 0;
   int64_t reused_tokens = 0;  ///< of the prompt, found in the cache
   Timings timings;
+  /// Where asked for, one entry a token of the prompt: its log-probability, then the most probable
+  /// tokens'. The first is empty.
+  std::vector<std::vector<TokenLogprob>> prompt_logprobs;
   RoutingShares routing;  ///< of prompt and answer, where asked for and the model is a mixture
 
   /// Tokens computed a second; 0 where nothing was timed.
   double prefill_tokens_per_s() const;
   double decode_tokens_per_s() const;
+};
+
+/// What an engine has done since it was made, and what it is doing.
+struct EngineStats {
+  int64_t running = 0;
+  int64_t waiting = 0;
+  int64_t passes = 0;
+  int64_t prompt_tokens = 0;     ///< computed
+  int64_t reused_tokens = 0;     ///< of prompts, found in the cache
+  int64_t generated_tokens = 0;  ///< chosen
+  int64_t kv_pages = 0;          ///< of the cache
+  int64_t kv_pages_used = 0;     ///< held by requests under way or kept for later prompts
+  RoutingShares routing;         ///< of every token computed; empty for dense models
 };
 
 /// Runs many requests at once on one model: continuous batching (Orca, OSDI '22). Each step is one
@@ -108,6 +135,9 @@ class Engine {
 
   /// Ends a request at the next step; what it has said so far is kept.
   void Cancel(RequestId request);
+
+  /// From any thread.
+  EngineStats Stats() const;
 
   /// Whether nothing is queued or running.
   bool idle() const;

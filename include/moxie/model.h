@@ -54,6 +54,7 @@ struct ModelDescription {
   int64_t dim = 0;
   int64_t layers = 0;
   int64_t mixture_layers = 0;
+  std::vector<int64_t> mixture_layer_indices;  ///< among all layers
   int64_t heads = 0;
   int64_t kv_heads = 0;
   int64_t head_dim = 0;

@@ -25,6 +25,9 @@ void DescribeConfig(const ModelConfig& config, ModelDescription& out) {
   out.name = config.name;
   out.dim = config.dim;
   out.layers = static_cast<int64_t>(config.layers.size());
+  for (size_t i = 0; i < config.layers.size(); ++i) {
+    if (config.layers[i].sparse) out.mixture_layer_indices.push_back(static_cast<int64_t>(i));
+  }
   out.heads = config.attention.heads;
   out.kv_heads = config.attention.kv_heads;
   out.head_dim = config.attention.head_dim;

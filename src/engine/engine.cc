@@ -38,6 +38,7 @@ Result<RequestId> Engine::Submit(Request request, EventHandler on_event, FinishH
 }
 
 void Engine::Cancel(RequestId request) { scheduler_->Cancel(request); }
+EngineStats Engine::Stats() const { return scheduler_->Stats(); }
 bool Engine::idle() const { return scheduler_->idle(); }
 void Engine::Step() { scheduler_->Step(); }
 void Engine::Record(Profile* profile) { scheduler_->Record(profile); }

@@ -31,27 +31,53 @@ RoutingCounter::RoutingCounter(const ModelConfig& config)
       experts_(config.router.experts),
       used_(config.router.used) {}
 
-void RoutingCounter::AddTokens(RoutingShares* owner, int64_t tokens) {
-  segments_.push_back({owner, tokens});
-  if (owner == nullptr) return;
-  if (owner->chosen.empty())
-    owner->chosen.assign(static_cast<size_t>(mixture_layers_),
+void RoutingCounter::Prepare(RoutingShares& shares, int64_t tokens) const {
+  if (shares.chosen.empty())
+    shares.chosen.assign(static_cast<size_t>(mixture_layers_),
                          std::vector<int64_t>(static_cast<size_t>(experts_)));
-  owner->tokens += tokens;
+  shares.tokens += tokens;
+}
+
+void RoutingCounter::AddTokens(RoutingShares* owner, TokenRouting* last, int64_t tokens) {
+  segments_.push_back({owner, last, tokens});
+  if (owner != nullptr) Prepare(*owner, tokens);
+  if (last != nullptr) {
+    last->experts.resize(static_cast<size_t>(mixture_layers_));
+    last->weights.resize(static_cast<size_t>(mixture_layers_));
+  }
+}
+
+void RoutingCounter::Count(RoutingShares& shares, size_t layer,
+                           std::span<const int32_t> ids) const {
+  for (const int32_t expert : ids) ++shares.chosen[layer][static_cast<size_t>(expert)];
 }
 
 void RoutingCounter::OnRouting(int64_t layer, std::span<const float> /*logits*/,
-                               std::span<const int32_t> ids, std::span<const float> /*weights*/) {
+                               std::span<const int32_t> ids, std::span<const float> weights) {
   const auto index = static_cast<size_t>(mixture_index_[static_cast<size_t>(layer)]);
+  {
+    const std::lock_guard lock(mutex_);
+    Prepare(total_, index == 0 ? std::ssize(ids) / used_ : 0);
+    Count(total_, index, ids);
+  }
   size_t next = 0;
   for (const Segment& segment : segments_) {
     const auto choices = static_cast<size_t>(segment.tokens * used_);
-    if (segment.owner != nullptr) {
-      for (const int32_t expert : ids.subspan(next, choices))
-        ++segment.owner->chosen[index][static_cast<size_t>(expert)];
-    }
+    if (segment.owner != nullptr) Count(*segment.owner, index, ids.subspan(next, choices));
     next += choices;
+    if (segment.last == nullptr) continue;
+    const size_t first = next - static_cast<size_t>(used_);
+    const auto end = static_cast<ptrdiff_t>(next);
+    segment.last->experts[index].assign(ids.begin() + static_cast<ptrdiff_t>(first),
+                                        ids.begin() + end);
+    segment.last->weights[index].assign(weights.begin() + static_cast<ptrdiff_t>(first),
+                                        weights.begin() + end);
   }
+}
+
+RoutingShares RoutingCounter::Total() const {
+  const std::lock_guard lock(mutex_);
+  return total_;
 }
 
 RoutingTracer::RoutingTracer(const ModelConfig& config, RoutingTrace* trace)

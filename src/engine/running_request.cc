@@ -21,7 +21,7 @@ RunningRequest::RunningRequest(RequestId id, Request request, EventHandler on_ev
       on_event_(std::move(on_event)),
       tokenizer_(tokenizer),
       sampler_(std::move(sampler)),
-      decoder_(tokenizer),
+      decoder_(tokenizer, !request_.show_special),
       stop_strings_(request_.stop),
       tokens_(request_.prompt),
       submitted_(Clock::now()) {
@@ -53,7 +53,23 @@ Result<std::optional<TokenId>> RunningRequest::Choose(std::span<const float> log
   return std::optional(token);
 }
 
+void RunningRequest::ScorePrompt(int64_t first, std::span<const float> rows, int64_t vocab_size) {
+  auto& scores = completion_.prompt_logprobs;
+  if (scores.empty()) scores.emplace_back();
+  for (int64_t i = 0; i * vocab_size < std::ssize(rows); ++i) {
+    const auto next = static_cast<size_t>(first + i + 1);
+    if (next >= request_.prompt.size()) return;
+    scores.push_back(TokenLogprobs(
+        rows.subspan(static_cast<size_t>(i * vocab_size), static_cast<size_t>(vocab_size)),
+        request_.prompt[next], request_.prompt_logprobs));
+  }
+}
+
 Result<bool> RunningRequest::Advance(std::span<const float> logits) {
+  if (most_answer_ == 0) {
+    End(FinishReason::kLength);
+    return true;
+  }
   MOXIE_TRY_ASSIGN(const std::optional<TokenId> choice, Choose(logits));
   if (!choice) {
     End(FinishReason::kLength);
@@ -109,7 +125,12 @@ bool RunningRequest::Emit(TokenId token, const std::string& text, std::span<cons
   std::vector<TokenLogprob> logprobs;
   if (request_.top_logprobs >= 0 && token >= 0)
     logprobs = TokenLogprobs(logits, token, request_.top_logprobs);
-  return on_event_({.request = id_, .token = token, .text = text, .logprobs = std::span(logprobs)});
+  const bool routed = token >= 0 && !token_routing_.experts.empty();
+  return on_event_({.request = id_,
+                    .token = token,
+                    .text = text,
+                    .logprobs = std::span(logprobs),
+                    .routing = routed ? &token_routing_ : nullptr});
 }
 
 Completion RunningRequest::TakeCompletion() {

@@ -35,6 +35,12 @@ class RunningRequest {
   /// last one. Errors: those of Sampler::Sample.
   Result<bool> Advance(std::span<const float> logits);
 
+  /// Takes the logits of prompt positions from `first` on: the log-probabilities of what follows
+  /// each of them.
+  void ScorePrompt(int64_t first, std::span<const float> rows, int64_t vocab_size);
+  /// Whether the prompt's logits are wanted, all of them.
+  bool scores_prompt() const { return request_.prompt_logprobs >= 0; }
+
   /// Tells the listener that a part of the prompt is computed. Returns whether it wants to go on.
   bool ReportPrompt();
 
@@ -44,6 +50,7 @@ class RunningRequest {
   void MarkStarted(int64_t reused);
   /// The finished answer; once.
   Completion TakeCompletion();
+  TokenRouting* token_routing() { return request_.trace_routing ? &token_routing_ : nullptr; }
   RoutingShares* routing() { return request_.observe_routing ? &completion_.routing : nullptr; }
 
   // The scheduler's book-keeping.
@@ -68,6 +75,7 @@ class RunningRequest {
   int64_t most_tokens_;
   int64_t most_answer_;
   Completion completion_;
+  TokenRouting token_routing_;
   Clock::time_point submitted_, started_, first_token_, last_token_;
 };
 

@@ -5,6 +5,12 @@
 #include <utility>
 
 namespace moxie {
+namespace {
+
+/// Logits of one pass for scoring prompts take no more than this: their chunks are cut to fit.
+constexpr int64_t kScoreBytes = 16 << 20;
+
+}  // namespace
 
 Scheduler::Scheduler(Model::Parts& parts)
     : parts_(parts),
@@ -68,7 +74,7 @@ void Scheduler::Step() {
   Admit();
   ComposeBatch();
   if (chunks_.empty()) return;
-  const ForwardObservers observers{.routing = routing_wanted_ ? &routing_ : nullptr,
+  const ForwardObservers observers{.routing = parts_.config.is_mixture() ? &routing_ : nullptr,
                                    .profile = profile_};
   const Result<void> done = parts_.decoder->Forward(chunks_, *parts_.cache, logits_, observers);
   if (done) {
@@ -108,7 +114,7 @@ void Scheduler::Admit() {
       next = std::move(waiting_.front());
       waiting_.pop_front();
     }
-    if (next->request().max_tokens == 0) {
+    if (next->request().max_tokens == 0 && !next->scores_prompt()) {
       next->End(FinishReason::kLength);
       Finish(*next, next->TakeCompletion());
     } else if (Start(*next)) {
@@ -123,7 +129,8 @@ void Scheduler::Admit() {
 
 bool Scheduler::Start(RunningRequest& request) {
   const int64_t need = PagesFor(request.most_tokens());
-  const PrefixCache::Taken prefix = prefixes_.Take(request.tokens());
+  const PrefixCache::Taken prefix =
+      request.scores_prompt() ? PrefixCache::Taken() : prefixes_.Take(request.tokens());
   free_pages_ += prefix.pages;
   const auto sequences = [&] {
     return running_.size() + prefixes_.size() + (prefix.sequence >= 0 ? 1 : 0);
@@ -148,6 +155,10 @@ bool Scheduler::Start(RunningRequest& request) {
   request.sequence = sequence;
   request.computed = prefix.tokens;
   request.MarkStarted(prefix.tokens);
+  {
+    const std::lock_guard lock(mutex_);
+    stats_.reused_tokens += prefix.tokens;
+  }
   return true;
 }
 
@@ -155,54 +166,91 @@ void Scheduler::ComposeBatch() {
   chunks_.clear();
   batch_.clear();
   routing_.Clear();
-  routing_wanted_ = false;
+  logit_rows_ = 0;
   int64_t left = parts_.options.batch_tokens;
+  const int64_t row_bytes = parts_.config.vocab_size * static_cast<int64_t>(sizeof(float));
+  int64_t score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes);
   for (const bool answering : {true, false}) {
     for (const auto& request : running_) {
       if (request->answering() != answering || left == 0) continue;
-      const int64_t tokens =
-          std::min({request->pending(), left, parts_.cache_options.max_chunk_tokens});
-      AddChunk(*request, tokens);
+      int64_t tokens = std::min({request->pending(), left, parts_.cache_options.max_chunk_tokens});
+      const bool score = request->scores_prompt() && !answering;
+      if (score) tokens = std::min(tokens, score_rows);
+      if (tokens == 0) continue;
+      if (score) score_rows -= tokens;
+      AddChunk(*request, tokens, score);
       left -= tokens;
     }
   }
-  const auto rows = std::count_if(chunks_.begin(), chunks_.end(), [](const SequenceChunk& chunk) {
-    return chunk.logits == LogitRows::kLast;
-  });
-  logits_.resize(static_cast<size_t>(rows * parts_.config.vocab_size));
+  logits_.resize(static_cast<size_t>(logit_rows_ * parts_.config.vocab_size));
 }
 
-void Scheduler::AddChunk(RunningRequest& request, int64_t tokens) {
+void Scheduler::AddChunk(RunningRequest& request, int64_t tokens, bool score) {
   const bool last = tokens == request.pending();
+  logit_rows_ += score ? tokens : last ? 1 : 0;
   chunks_.push_back({.sequence = request.sequence,
                      .tokens = request.tokens().subspan(static_cast<size_t>(request.computed),
                                                         static_cast<size_t>(tokens)),
-                     .logits = last ? LogitRows::kLast : LogitRows::kNone});
+                     .logits = score  ? LogitRows::kAll
+                               : last ? LogitRows::kLast
+                                      : LogitRows::kNone});
   batch_.push_back(&request);
-  RoutingShares* const routing = parts_.config.is_mixture() ? request.routing() : nullptr;
-  routing_.AddTokens(routing, tokens);
-  routing_wanted_ = routing_wanted_ || routing != nullptr;
+  if (parts_.config.is_mixture())
+    routing_.AddTokens(request.routing(), request.token_routing(), tokens);
 }
 
 void Scheduler::TakeResults() {
   const ScopedSpan span(profile_, Part::kSampling);
   const auto vocab = static_cast<size_t>(parts_.config.vocab_size);
   size_t row = 0;
+  int64_t prompt_tokens = 0, generated = 0;
   std::vector<RunningRequest*> finished;
   for (size_t i = 0; i < chunks_.size(); ++i) {
     RunningRequest& request = *batch_[i];
-    request.computed += static_cast<int64_t>(chunks_[i].tokens.size());
-    if (chunks_[i].logits != LogitRows::kLast) {
+    const auto tokens = std::ssize(chunks_[i].tokens);
+    if (!request.answering()) prompt_tokens += tokens;
+    if (chunks_[i].logits == LogitRows::kAll) {
+      const auto rows = static_cast<size_t>(tokens);
+      request.ScorePrompt(request.computed, std::span(logits_).subspan(row * vocab, rows * vocab),
+                          parts_.config.vocab_size);
+      row += rows - 1;
+    }
+    request.computed += tokens;
+    if (request.pending() > 0) {
+      if (chunks_[i].logits == LogitRows::kAll) ++row;
       if (!request.ReportPrompt()) Cancel(request.id());
       continue;
     }
     const Result<bool> last = request.Advance(std::span(logits_).subspan(row * vocab, vocab));
     ++row;
+    ++generated;
     if (last && !*last) continue;
     finished.push_back(&request);
     Finish(request, last ? Result<Completion>(request.TakeCompletion()) : last.error());
   }
   Remove(finished);
+  UpdateStats(prompt_tokens, generated);
+}
+
+void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
+  const std::lock_guard lock(mutex_);
+  ++stats_.passes;
+  stats_.prompt_tokens += prompt_tokens;
+  stats_.generated_tokens += generated;
+  stats_.running = std::ssize(running_);
+  stats_.kv_pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
+  stats_.kv_pages_used = stats_.kv_pages - free_pages_;
+}
+
+EngineStats Scheduler::Stats() const {
+  EngineStats stats;
+  {
+    const std::lock_guard lock(mutex_);
+    stats = stats_;
+    stats.waiting = std::ssize(waiting_);
+  }
+  if (parts_.config.is_mixture()) stats.routing = routing_.Total();
+  return stats;
 }
 
 void Scheduler::Remove(const std::vector<RunningRequest*>& finished) {

@@ -33,6 +33,7 @@ class Scheduler {
   Result<RequestId> Submit(Request request, EventHandler on_event, Engine::FinishHandler on_finish);
   void Cancel(RequestId request);
   bool idle() const;
+  EngineStats Stats() const;
   void Step();
   void Record(Profile* profile) { profile_ = profile; }
 
@@ -44,7 +45,8 @@ class Scheduler {
   void Admit();
   bool Start(RunningRequest& request);
   void ComposeBatch();
-  void AddChunk(RunningRequest& request, int64_t tokens);
+  void AddChunk(RunningRequest& request, int64_t tokens, bool score);
+  void UpdateStats(int64_t prompt_tokens, int64_t generated);
   void TakeResults();
   void FailBatch(const Error& error);
   void KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed);
@@ -61,7 +63,7 @@ class Scheduler {
   std::vector<SequenceChunk> chunks_;
   std::vector<RunningRequest*> batch_;
   std::vector<float> logits_;
-  bool routing_wanted_ = false;
+  int64_t logit_rows_ = 0;
   Profile* profile_ = nullptr;
 
   RunningList running_;  // In order of admission.
@@ -70,6 +72,7 @@ class Scheduler {
   std::deque<std::unique_ptr<RunningRequest>> waiting_;
   std::set<RequestId> cancelled_;
   RequestId last_id_ = 0;
+  EngineStats stats_;       // All but routing and waiting.
   int64_t unfinished_ = 0;  // Submitted, on_finish not yet called.
 };
 

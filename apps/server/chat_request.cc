@@ -1,0 +1,111 @@
+#include "server/chat_request.h"
+
+namespace moxie::server {
+namespace {
+
+constexpr size_t kMostTools = 128;
+
+void ReadTools(Fields& fields, ChatRequest& chat) {
+  const Json* tools = fields.Array("tools");
+  if (tools == nullptr) return;
+  if (tools->size() > kMostTools)
+    return fields.Fail("tools", " has more than " + std::to_string(kMostTools) + " tools");
+  for (const Json& tool : *tools) {
+    const Json* function =
+        tool.is_object() && tool.contains("function") ? &tool["function"] : nullptr;
+    const bool named = function != nullptr && function->is_object() && function->contains("name") &&
+                       (*function)["name"].is_string();
+    if (!named) return fields.Fail("tools", " must be a list of functions, each with a name");
+  }
+  chat.tools = *tools;
+}
+
+void ReadToolChoice(Fields& fields, ChatRequest& chat) {
+  const Json* choice = fields.Any("tool_choice");
+  if (choice == nullptr) return;
+  const auto fail = [&] {
+    fields.Fail("tool_choice", " must be none, auto, required or one of the tools");
+  };
+  if (choice->is_string()) {
+    chat.tool_choice = choice->get<std::string>();
+    if (chat.tool_choice != "none" && chat.tool_choice != "auto" && chat.tool_choice != "required")
+      return fail();
+  } else {
+    const Json* name = nullptr;
+    if (choice->is_object() && choice->contains("function") && (*choice)["function"].is_object() &&
+        (*choice)["function"].contains("name"))
+      name = &(*choice)["function"]["name"];
+    if (name == nullptr || !name->is_string()) return fail();
+    chat.tool_choice = name->get<std::string>();
+  }
+  const bool needs_tools = chat.tool_choice != "none" && chat.tool_choice != "auto";
+  if (needs_tools && chat.tools.empty()) fields.Fail("tool_choice", " needs tools");
+}
+
+Result<ConstraintPtr> FormatConstraint(const ModelHost& host, const Json& format) {
+  const std::string type = format.value("type", "");
+  if (type == "text") return ConstraintPtr();
+  if (type == "json_object") return host.constraints().JsonObject();
+  const Json* holder = format.contains("json_schema") ? &format["json_schema"] : nullptr;
+  if (type != "json_schema" || holder == nullptr || !holder->is_object() ||
+      !holder->contains("schema"))
+    return Error{ErrorCode::kInvalidInput,
+                 "response_format must have type text, json_object, or json_schema with "
+                 "json_schema.schema"};
+  return host.constraints().JsonSchema((*holder)["schema"].dump());
+}
+
+}  // namespace
+
+ChatRequest ReadChatRequest(Fields& fields) {
+  ChatRequest chat;
+  const Json* messages = fields.Array("messages");
+  if (messages == nullptr) fields.Fail("messages", " is missing");
+  if (!fields.ok()) return chat;
+  chat.messages = ReadMessages(*messages, fields);
+  ReadTools(fields, chat);
+  ReadToolChoice(fields, chat);
+  chat.parallel_tools = fields.Bool("parallel_tool_calls", true);
+  if (const Json* format = fields.Object("response_format")) {
+    if (format->contains("type") && (*format)["type"].is_string()) {
+      chat.response_format = *format;
+    } else {
+      fields.Fail("response_format", ".type is missing");
+    }
+  }
+  return chat;
+}
+
+bool Prepare(ModelHost& host, const ChatRequest& chat, Request& request, ApiError& error) {
+  if (!host.model().has_chat_template()) {
+    error = InvalidRequest("this model has no chat template; use /v1/completions", "model");
+    return false;
+  }
+  const ChatOptions options{.tools_json = chat.has_tools() ? chat.tools.dump() : "",
+                            .documents_json = ""};
+  Result<std::vector<TokenId>> prompt = EncodeChat(host.model(), chat.messages, options);
+  if (!prompt) {
+    error = FromError(prompt.error(), "messages");
+    return false;
+  }
+  request.prompt = std::move(*prompt);
+  Result<ConstraintPtr> constraint = ConstraintPtr();
+  const char* field = "response_format";
+  if (!chat.response_format.is_null()) {
+    constraint = FormatConstraint(host, chat.response_format);
+  } else if (chat.has_tools()) {
+    field = "tools";
+    request.show_special = true;
+    constraint = host.constraints().ToolCalls(
+        chat.tools.dump(),
+        {.format = FormatOf(host), .choice = chat.tool_choice, .parallel = chat.parallel_tools});
+  }
+  if (constraint) {
+    request.constraint = *constraint;
+  } else {
+    error = FromError(constraint.error(), field);
+  }
+  return constraint.has_value();
+}
+
+}  // namespace moxie::server

@@ -1,0 +1,164 @@
+// GET /moxie/stats and GET /metrics: what the engines are doing.
+#include <algorithm>
+#include <cstdio>
+
+#include "server/json.h"
+#include "server/routes.h"
+
+namespace moxie::server {
+namespace {
+
+OrderedJson RoutingSharesJson(const ModelHost& host, const RoutingShares& routing) {
+  OrderedJson layers = OrderedJson::array();
+  for (size_t layer = 0; layer < routing.chosen.size(); ++layer) {
+    OrderedJson shares = OrderedJson::array();
+    for (size_t e = 0; e < routing.chosen[layer].size(); ++e)
+      shares.push_back(routing.Share(layer, e));
+    layers.push_back({{"layer", host.mixture_layers()[layer]}, {"shares", std::move(shares)}});
+  }
+  return layers;
+}
+
+/// How much more than its fair part the busiest expert of a layer gets; 1: balanced.
+double Imbalance(const std::vector<int64_t>& chosen) {
+  int64_t sum = 0;
+  for (const int64_t count : chosen) sum += count;
+  if (sum == 0) return 1;
+  const auto most = static_cast<double>(*std::max_element(chosen.begin(), chosen.end()));
+  return most * static_cast<double>(chosen.size()) / static_cast<double>(sum);
+}
+
+/// Writes Prometheus' text format, version 0.0.4.
+class MetricsText {
+ public:
+  void Family(const char* name, const char* type, const char* help) {
+    text_ += std::string("# HELP ") + name + " " + help + "\n# TYPE " + name + " " + type + "\n";
+  }
+  void Value(const std::string& name, const OrderedJson& labels, double value) {
+    text_ += name;
+    char separator = '{';
+    for (const auto& [key, label] : labels.items()) {
+      // JSON escapes quotes, backslashes and line ends as the format does.
+      text_ += separator + key + "=" + ToText(OrderedJson(label.get<std::string>()));
+      separator = ',';
+    }
+    char number[40];
+    std::snprintf(number, sizeof(number), "%.17g", value);
+    text_ += (separator == ',' ? "} " : " ") + std::string(number) + "\n";
+  }
+  std::string text() const { return text_; }
+
+ private:
+  std::string text_;
+};
+
+struct Metric {
+  const char* name;
+  const char* type;
+  const char* help;
+  int64_t EngineStats::*value;
+};
+
+constexpr Metric kMetrics[] = {
+    {"moxie_requests_running", "gauge", "Answers being computed", &EngineStats::running},
+    {"moxie_requests_waiting", "gauge", "Answers queued", &EngineStats::waiting},
+    {"moxie_forward_passes_total", "counter", "Forward passes", &EngineStats::passes},
+    {"moxie_prompt_tokens_total", "counter", "Tokens of prompts computed",
+     &EngineStats::prompt_tokens},
+    {"moxie_prefix_hit_tokens_total", "counter", "Tokens of prompts found in the cache",
+     &EngineStats::reused_tokens},
+    {"moxie_generated_tokens_total", "counter", "Tokens generated", &EngineStats::generated_tokens},
+    {"moxie_kv_pages", "gauge", "Pages of keys and values", &EngineStats::kv_pages},
+    {"moxie_kv_pages_used", "gauge", "Pages in use or kept", &EngineStats::kv_pages_used},
+};
+
+void WriteLatencies(const Latencies& latencies, MetricsText& text) {
+  const auto write = [&](const char* name, const char* help, const Histogram& histogram) {
+    text.Family(name, "histogram", help);
+    int64_t below = 0;
+    for (size_t i = 0; i < Histogram::kBounds.size(); ++i) {
+      below += histogram.counts[i];
+      char bound[24];
+      std::snprintf(bound, sizeof(bound), "%g", Histogram::kBounds[i]);
+      text.Value(std::string(name) + "_bucket", {{"le", bound}}, static_cast<double>(below));
+    }
+    const auto count = static_cast<double>(below + histogram.counts.back());
+    text.Value(std::string(name) + "_bucket", {{"le", "+Inf"}}, count);
+    text.Value(std::string(name) + "_sum", OrderedJson::object(), histogram.sum);
+    text.Value(std::string(name) + "_count", OrderedJson::object(), count);
+  };
+  write("moxie_time_to_first_token_seconds", "From a request to its first token",
+        latencies.first_token);
+  write("moxie_inter_token_seconds", "Between the tokens of an answer", latencies.between_tokens);
+  write("moxie_queue_seconds", "From a request to its first forward pass", latencies.queue);
+}
+
+}  // namespace
+
+void GetStats(Server& server, const Call& call) {
+  OrderedJson models = OrderedJson::array();
+  for (const auto& [name, host] : server.models()) {
+    const ModelDescription& description = host->description();
+    const EngineStats stats = host->engine().Stats();
+    models.push_back({{"name", name},
+                      {"family", description.family},
+                      {"parameters", description.parameters},
+                      {"active_parameters", description.active_parameters},
+                      {"layers", description.layers},
+                      {"experts", description.experts},
+                      {"experts_per_token", description.experts_per_token},
+                      {"context", host->model().context()},
+                      {"kernels", host->model().kernels()},
+                      {"threads", host->model().threads()},
+                      {"bytes_per_token", host->model().bytes_per_token()},
+                      {"running", stats.running},
+                      {"waiting", stats.waiting},
+                      {"prompt_tokens", stats.prompt_tokens},
+                      {"generated_tokens", stats.generated_tokens},
+                      {"prefix_hit_tokens", stats.reused_tokens},
+                      {"kv_pages", stats.kv_pages},
+                      {"kv_pages_used", stats.kv_pages_used},
+                      {"routing", RoutingSharesJson(*host, stats.routing)}});
+  }
+  call.exchange->Send({.body = ToText({{"models", std::move(models)}})});
+}
+
+void GetMetrics(Server& server, const Call& call) {
+  MetricsText text;
+  std::vector<std::pair<std::string, EngineStats>> all;
+  for (const auto& [name, host] : server.models()) all.emplace_back(name, host->engine().Stats());
+  for (const Metric& metric : kMetrics) {
+    text.Family(metric.name, metric.type, metric.help);
+    for (const auto& [name, stats] : all)
+      text.Value(metric.name, {{"model", name}}, static_cast<double>(stats.*metric.value));
+  }
+  text.Family("moxie_expert_tokens_total", "counter", "Tokens that went to an expert");
+  for (const auto& [name, stats] : all) {
+    const auto& layers = server.models().at(name)->mixture_layers();
+    for (size_t layer = 0; layer < stats.routing.chosen.size(); ++layer) {
+      const auto& chosen = stats.routing.chosen[layer];
+      for (size_t e = 0; e < chosen.size(); ++e)
+        text.Value("moxie_expert_tokens_total",
+                   {{"model", name},
+                    {"layer", std::to_string(layers[layer])},
+                    {"expert", std::to_string(e)}},
+                   static_cast<double>(chosen[e]));
+    }
+  }
+  text.Family("moxie_expert_imbalance", "gauge", "Busiest expert's load over the mean load");
+  for (const auto& [name, stats] : all) {
+    const auto& layers = server.models().at(name)->mixture_layers();
+    for (size_t layer = 0; layer < stats.routing.chosen.size(); ++layer)
+      text.Value("moxie_expert_imbalance",
+                 {{"model", name}, {"layer", std::to_string(layers[layer])}},
+                 Imbalance(stats.routing.chosen[layer]));
+  }
+  WriteLatencies(server.latencies, text);
+  text.Family("moxie_http_connections", "gauge", "Open connections");
+  text.Value("moxie_http_connections", OrderedJson::object(),
+             static_cast<double>(server.http().connections()));
+  call.exchange->Send(
+      {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = text.text()});
+}
+
+}  // namespace moxie::server
