@@ -10,6 +10,9 @@ namespace moxie::server {
 void PostCompletions(Server& server, const Call& call);
 // chat.cc
 void PostChatCompletions(Server& server, const Call& call);
+// anthropic.cc
+void PostMessages(Server& server, const Call& call);
+void PostCountTokens(Server& server, const Call& call);
 // info.cc
 void GetHealth(Server& server, const Call& call);
 void GetReady(Server& server, const Call& call);

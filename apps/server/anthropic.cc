@@ -1,0 +1,255 @@
+// POST /v1/messages and /v1/messages/count_tokens, Anthropic's protocol: translated to OpenAI's
+// messages and tools on the way in, and to content blocks on the way out.
+#include <string>
+
+#include "server/chat_request.h"
+#include "server/routes.h"
+
+namespace moxie::server {
+namespace {
+
+OrderedJson AnthropicError(const ApiError& error) {
+  const char* type = error.status == 404   ? "not_found_error"
+                     : error.status == 429 ? "rate_limit_error"
+                     : error.status >= 500 ? "api_error"
+                                           : "invalid_request_error";
+  return {{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}};
+}
+
+void SendError(const Call& call, const ApiError& error) {
+  HttpResponse response = ErrorResponse(error);
+  response.body = ToText(AnthropicError(error));
+  call.exchange->Send(response);
+}
+
+class MessagesAnswer final : public Answer {
+ public:
+  MessagesAnswer(const Call& call, std::string model, bool stream, int64_t prompt_tokens,
+                 std::optional<ToolCallFormat> tools)
+      : Answer(call), model_(std::move(model)), stream_(stream), id_(RandomId("msg_")) {
+    if (tools) parser_.emplace(*tools);
+    if (!stream_) return;
+    StartEventStream(exchange());
+    OrderedJson message = Head();
+    message["content"] = OrderedJson::array();
+    message["stop_reason"] = nullptr;
+    message["stop_sequence"] = nullptr;
+    message["usage"] = {{"input_tokens", prompt_tokens}, {"output_tokens", 0}};
+    Write({{"type", "message_start"}, {"message", std::move(message)}});
+  }
+
+  void OnToken(size_t /*choice*/, const Token& token) override {
+    AddText(parser_ ? parser_->Add(token.text) : token.text);
+  }
+
+  void OnChoice(size_t /*choice*/, Completion completion) override {
+    std::string reason =
+        completion.finish_reason == FinishReason::kLength ? "max_tokens" : "end_turn";
+    if (parser_) {
+      const ToolCallParser::Rest rest = parser_->Finish();
+      AddText(rest.text);
+      EndText();
+      for (const ToolCall& call : rest.calls) AddCall(call);
+      if (!rest.calls.empty()) reason = "tool_use";
+    }
+    EndText();
+    const OrderedJson usage{{"input_tokens", completion.prompt_tokens - completion.reused_tokens},
+                            {"cache_read_input_tokens", completion.reused_tokens},
+                            {"output_tokens", completion.ids.size()}};
+    if (stream_) {
+      Write({{"type", "message_delta"},
+             {"delta", {{"stop_reason", reason}, {"stop_sequence", nullptr}}},
+             {"usage", usage}});
+      Write({{"type", "message_stop"}});
+      return exchange().EndStream();
+    }
+    OrderedJson body = Head();
+    body["content"] = content_;
+    body["stop_reason"] = reason;
+    body["stop_sequence"] = nullptr;
+    body["usage"] = usage;
+    exchange().Send({.body = ToText(body)});
+  }
+
+  void OnEnd() override {}
+
+  void OnError(const ApiError& error) override {
+    if (!exchange().streaming()) return SendError(call(), error);
+    exchange().Write(ServerSentEvent(AnthropicError(error), "error"));
+    exchange().EndStream();
+  }
+
+ private:
+  OrderedJson Head() const {
+    return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", model_}};
+  }
+
+  void Write(const OrderedJson& event) {
+    exchange().Write(ServerSentEvent(event, event["type"].get<std::string>()));
+  }
+
+  void StartBlock(OrderedJson block) {
+    if (stream_)
+      Write(
+          {{"type", "content_block_start"}, {"index", content_.size()}, {"content_block", block}});
+    content_.push_back(std::move(block));
+  }
+
+  void WriteDelta(OrderedJson delta) {
+    if (stream_)
+      Write({{"type", "content_block_delta"},
+             {"index", content_.size() - 1},
+             {"delta", std::move(delta)}});
+  }
+
+  void EndBlock() {
+    if (stream_) Write({{"type", "content_block_stop"}, {"index", content_.size() - 1}});
+  }
+
+  void AddText(const std::string& text) {
+    if (text.empty()) return;
+    if (!std::exchange(in_text_, true)) StartBlock({{"type", "text"}, {"text", ""}});
+    text_ += text;
+    WriteDelta({{"type", "text_delta"}, {"text", text}});
+  }
+
+  void EndText() {
+    if (!std::exchange(in_text_, false)) return;
+    content_.back()["text"] = std::exchange(text_, {});
+    EndBlock();
+  }
+
+  void AddCall(const ToolCall& call) {
+    StartBlock({{"type", "tool_use"},
+                {"id", call.id},
+                {"name", call.name},
+                {"input", OrderedJson::object()}});
+    WriteDelta({{"type", "input_json_delta"}, {"partial_json", call.arguments}});
+    content_.back()["input"] = OrderedJson::parse(call.arguments);
+    EndBlock();
+  }
+
+  std::string model_;
+  bool stream_;
+  std::string id_;
+  std::optional<ToolCallParser> parser_;
+  OrderedJson content_ = OrderedJson::array();
+  std::string text_;
+  bool in_text_ = false;
+};
+
+/// One of Anthropic's messages as those of OpenAI's that say the same; results of tools come
+/// before what the user says beside them.
+void Translate(const Json& message, Json& out) {
+  const bool has_blocks =
+      message.is_object() && message.contains("content") && message["content"].is_array();
+  if (!has_blocks) return out.push_back(message);
+  Json spoken{{"role", message.value("role", Json())}, {"content", Json::array()}};
+  for (const Json& block : message["content"]) {
+    const std::string type =
+        block.is_object() && block.contains("type") && block["type"].is_string()
+            ? block["type"].get<std::string>()
+            : "";
+    if (type == "tool_result") {
+      out.push_back({{"role", "tool"},
+                     {"tool_call_id", block.value("tool_use_id", Json())},
+                     {"content", block.value("content", Json())}});
+    } else if (type == "tool_use") {
+      spoken["tool_calls"].push_back(
+          {{"id", block.value("id", Json())},
+           {"type", "function"},
+           {"function",
+            {{"name", block.value("name", Json())}, {"arguments", block.value("input", Json())}}}});
+    } else {
+      spoken["content"].push_back(block);
+    }
+  }
+  if (!spoken["content"].empty() || spoken.contains("tool_calls")) out.push_back(std::move(spoken));
+}
+
+Json ToolChoice(const Json& choice) {
+  const std::string type =
+      choice.is_object() && choice.contains("type") && choice["type"].is_string()
+          ? choice["type"].get<std::string>()
+          : "";
+  if (type == "any") return "required";
+  if (type != "tool") return type;
+  return {{"type", "function"}, {"function", {{"name", choice.value("name", Json())}}}};
+}
+
+/// The body in OpenAI's terms.
+Json ToOpenAi(const Json& body) {
+  Json out = body;
+  Json messages = Json::array();
+  if (body.contains("system"))
+    messages.push_back({{"role", "system"}, {"content", body["system"]}});
+  if (body.contains("messages") && body["messages"].is_array()) {
+    for (const Json& message : body["messages"]) Translate(message, messages);
+    out["messages"] = std::move(messages);
+  }
+  if (body.contains("tools") && body["tools"].is_array()) {
+    out["tools"] = Json::array();
+    for (const Json& tool : body["tools"]) {
+      const bool is_object = tool.is_object();
+      out["tools"].push_back(
+          {{"type", "function"},
+           {"function",
+            {{"name", is_object ? tool.value("name", Json()) : Json()},
+             {"description", is_object ? tool.value("description", Json("")) : Json()},
+             {"parameters", is_object ? tool.value("input_schema", Json::object()) : Json()}}}});
+    }
+  }
+  if (body.contains("tool_choice")) out["tool_choice"] = ToolChoice(body["tool_choice"]);
+  if (body.contains("stop_sequences")) out["stop"] = body["stop_sequences"];
+  return out;
+}
+
+/// Reads the body up to the prompt; null after an error.
+std::shared_ptr<ModelHost> Read(Server& server, const Call& call, Json& body, Request& request,
+                                ChatRequest& chat, ApiError& error) {
+  const std::optional<Json> given = ParseBody(call.http.body, error);
+  if (!given) return nullptr;
+  body = ToOpenAi(*given);
+  Fields fields(body, error);
+  const std::string model = fields.String("model", server.default_name());
+  auto host = fields.ok() ? server.FindModel(model, error) : nullptr;
+  if (host == nullptr) return nullptr;
+  request = ReadSampling(fields, server.options().limits);
+  chat = ReadChatRequest(fields);
+  if (!fields.ok() || !Prepare(*host, chat, request, error)) return nullptr;
+  return host;
+}
+
+}  // namespace
+
+void PostMessages(Server& server, const Call& call) {
+  ApiError error;
+  Json body;
+  Request request;
+  ChatRequest chat;
+  const auto host = Read(server, call, body, request, chat, error);
+  if (host == nullptr) return SendError(call, error);
+  Fields fields(body, error);
+  if (!fields.Has("max_tokens")) fields.Fail("max_tokens", " is missing");
+  request.max_tokens = fields.Integer("max_tokens", 0, 1, 1 << 30);
+  const bool stream = fields.Bool("stream", false);
+  if (!fields.ok()) return SendError(call, error);
+  std::optional<ToolCallFormat> tools;
+  if (chat.has_tools()) tools = FormatOf(*host);
+  auto answer =
+      std::make_unique<MessagesAnswer>(call, fields.String("model", server.default_name()), stream,
+                                       std::ssize(request.prompt), tools);
+  Generate(server, call, host, {std::move(request)}, std::move(answer));
+}
+
+void PostCountTokens(Server& server, const Call& call) {
+  ApiError error;
+  Json body;
+  Request request;
+  ChatRequest chat;
+  const auto host = Read(server, call, body, request, chat, error);
+  if (host == nullptr) return SendError(call, error);
+  call.exchange->Send({.body = ToText({{"input_tokens", request.prompt.size()}})});
+}
+
+}  // namespace moxie::server
