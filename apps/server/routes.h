@@ -14,6 +14,8 @@ void PostChatCompletions(Server& server, const Call& call);
 void PostMessages(Server& server, const Call& call);
 void PostCountTokens(Server& server, const Call& call);
 // info.cc
+void GetPage(Server& server, const Call& call);
+void GetProps(Server& server, const Call& call);
 void GetHealth(Server& server, const Call& call);
 void GetReady(Server& server, const Call& call);
 void GetModels(Server& server, const Call& call);

@@ -18,9 +18,11 @@ struct RouteEntry {
 };
 
 constexpr RouteEntry kRoutes[] = {
+    {"GET", "/", GetPage, false},
     {"GET", "/health", GetHealth, false},
     {"GET", "/ready", GetReady, false},
     {"GET", "/metrics", GetMetrics},
+    {"GET", "/props", GetProps},
     {"GET", "/moxie/stats", GetStats},
     {"GET", "/v1/models", GetModels},
     {"GET", "/v1/models/", GetModel},

@@ -97,6 +97,7 @@ void Scheduler::TakeCancelled() {
     };
     take(waiting_);
     take(running_);
+    stats_.running = std::ssize(running_);
     cancelled_.clear();
   }
   for (const auto& request : ended) {

@@ -1,6 +1,5 @@
 #!/usr/bin/env python3
 """What must not harm the server: foreign hosts and pages, wrong keys, requests without measure."""
-import http.client
 import json
 import socket
 import subprocess
@@ -146,6 +145,62 @@ class Http(Case):
         line = next(line for line in self.server.log if '"mine-1"' in line)
         self.assertEqual(json.loads(line)["traceparent"], "00-abc-def-01")
         self.assertNotIn("a secret", "".join(self.server.log))
+
+
+class Leaving(unittest.TestCase):
+    """Clients that go away or do not read, and the server's own end."""
+    ASK = json.dumps({"prompt": [5, 6, 7], "max_tokens": 100000, "ignore_eos": True, "stream": True,
+                      "temperature": 1}).encode()
+
+    def open_stream(self, server):
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
+                       b"Content-Length: %d\r\n\r\n" % len(self.ASK) + self.ASK)
+        self.assertIn(b" 200 ", client.recv(4096))
+        return client
+
+    def running(self, server):
+        return server.get("/moxie/stats")["models"][0]["running"]
+
+    def test_a_client_that_leaves_frees_its_place(self):
+        with Server(MIXTRAL, "--parallel", 1, context=4096) as server:
+            client = self.open_stream(server)
+            client.close()
+            deadline = time.monotonic() + 20
+            while self.running(server) > 0:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.02)
+            generated = server.get("/moxie/stats")["models"][0]["generated_tokens"]
+            self.assertLess(generated, 4000)
+            server.post("/v1/completions", {"prompt": "a", "max_tokens": 2})
+
+    def test_a_client_that_does_not_read_stalls_nobody(self):
+        with Server(MIXTRAL, "--parallel", 2, context=4096) as server:
+            client = self.open_stream(server)
+            for _ in range(3):
+                server.post("/v1/completions", {"prompt": "a", "max_tokens": 4})
+            client.close()
+
+    def test_a_shutdown_finishes_streams(self):
+        with Server(MIXTRAL, "--parallel", 1, context=600) as server:
+            client = self.open_stream(server)
+            server.process.terminate()
+            rest = b""
+            while chunk := client.recv(65536):
+                rest += chunk
+            self.assertIn(b"data: [DONE]", rest)
+            client.close()
+
+    def test_many_idle_connections(self):
+        with Server(MIXTRAL) as server:
+            idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(500)]
+            self.assertEqual(server.get("/health"), {"status": "ok"})
+            for client in idle:
+                client.close()
+
+    def test_a_context_of_one_token_refuses_politely(self):
+        with Server(MIXTRAL, context=1) as server:
+            server.post("/v1/completions", {"prompt": [5], "max_tokens": 1}, 400)
 
 
 class Starting(unittest.TestCase):
