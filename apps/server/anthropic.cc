@@ -199,7 +199,12 @@ Json ToOpenAi(const Json& body) {
              {"parameters", is_object ? tool.value("input_schema", Json::object()) : Json()}}}});
     }
   }
-  if (body.contains("tool_choice")) out["tool_choice"] = ToolChoice(body["tool_choice"]);
+  if (body.contains("tool_choice")) {
+    const Json& choice = body["tool_choice"];
+    out["tool_choice"] = ToolChoice(choice);
+    out["parallel_tool_calls"] =
+        !(choice.is_object() && choice.value("disable_parallel_tool_use", Json()) == true);
+  }
   if (body.contains("stop_sequences")) out["stop"] = body["stop_sequences"];
   return out;
 }

@@ -149,6 +149,46 @@ TEST(Engine, RoutingIsCountedForEachRequestAlone) {
   EXPECT_EQ(alone->routing.chosen, together->routing.chosen);
 }
 
+TEST(Engine, RequestsThatBeginAlikeComputeTheBeginningOnce) {
+  constexpr int kUsers = 4;
+  const auto model = Open("mixtral", 1, kUsers, 16);
+  ASSERT_NE(model, nullptr);
+  std::vector<TokenId> beginning;
+  for (TokenId id = 0; id < 70; ++id) beginning.push_back(3 + id % 50);
+  const auto request = [&](TokenId user) {
+    Request made;
+    made.prompt = beginning;
+    for (const TokenId id : {user + 60, 5, 9}) made.prompt.push_back(id);
+    made.sampling.temperature = 0;
+    made.max_tokens = 5;
+    made.end_at_stop_tokens = false;
+    return made;
+  };
+  std::vector<std::vector<TokenId>> alone;
+  for (TokenId user = 0; user < kUsers; ++user) {
+    const Result<Completion> answer = Engine(*model).Run(request(user));
+    ASSERT_TRUE(answer);
+    alone.push_back(answer->ids);
+  }
+  Engine engine(*model);
+  for (int round = 0; round < 2; ++round) {
+    for (TokenId user = 0; user < kUsers; ++user) {
+      ASSERT_TRUE(engine.Submit(request(user), {}, [&, user](RequestId, Result<Completion> answer) {
+        ASSERT_TRUE(answer);
+        EXPECT_EQ(answer->ids, alone[static_cast<size_t>(user)]) << user;
+      }));
+    }
+    while (!engine.idle()) engine.Step();
+    // Pages of 32: of 73 tokens the first request computes all, the others what follows the second
+    // page; in the second round only the last token of each.
+    const EngineStats stats = engine.Stats();
+    EXPECT_EQ(stats.prompt_tokens, 73 + 3 * (73 - 64) + round * kUsers);
+    EXPECT_EQ(stats.reused_tokens, 3 * 64 + round * kUsers * 72);
+    // The two first pages are there once; each request has one of its own.
+    EXPECT_EQ(stats.kv_pages_used, 2 + kUsers * (round + 1));
+  }
+}
+
 TEST(Engine, CancellingKeepsWhatWasSaid) {
   const auto model = Open("mixtral");
   ASSERT_NE(model, nullptr);

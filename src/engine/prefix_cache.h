@@ -9,8 +9,10 @@
 
 namespace moxie {
 
-/// Sequences of finished requests whose keys and values are kept because a later prompt may begin
-/// alike. They hold pages that nobody else can have until Evict gives them up, oldest first.
+/// Sequences of finished requests whose keys and values are kept because later prompts may begin
+/// alike. A prompt takes the beginning that it shares by forking: pages are shared by reference
+/// count, so the branches of one beginning hold it once, and giving up a sequence frees the pages
+/// that nobody else holds.
 class PrefixCache {
  public:
   explicit PrefixCache(KvCache& cache) : cache_(cache) {}
@@ -18,24 +20,20 @@ class PrefixCache {
   struct Kept {
     SequenceId sequence = 0;
     std::vector<TokenId> tokens;  ///< whose keys and values the sequence holds
-    int64_t pages = 0;            ///< accounted to it
   };
 
   void Keep(Kept kept) { kept_.push_back(std::move(kept)); }
 
-  /// Takes out the sequence that shares most tokens with the beginning of `prompt`, cut back to
-  /// these; at least one token of the prompt is left to compute. Nothing where none shares any, or
-  /// where the cache no longer holds what the cut would need (a window has rolled on).
-  struct Taken {
+  /// The kept sequence that shares most tokens with the beginning of `prompt`, at least one token
+  /// of which is left to compute; it now counts as the newest. Tokens 0 where none shares any.
+  struct Match {
     SequenceId sequence = -1;
     int64_t tokens = 0;
-    int64_t pages = 0;
   };
-  Taken Take(std::span<const TokenId> prompt);
+  Match Find(std::span<const TokenId> prompt);
 
-  /// Frees the sequence that was kept longest ago; returns the pages that were accounted to it.
-  /// 0 where nothing is kept.
-  int64_t EvictOldest();
+  /// Frees the sequence that was kept or found longest ago, if there is one.
+  void EvictOldest();
 
   size_t size() const { return kept_.size(); }
 
@@ -43,5 +41,8 @@ class PrefixCache {
   KvCache& cache_;
   std::vector<Kept> kept_;  // Oldest first.
 };
+
+/// How many tokens two sequences have in common at their beginnings.
+int64_t CommonPrefix(std::span<const TokenId> a, std::span<const TokenId> b);
 
 }  // namespace moxie

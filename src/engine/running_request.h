@@ -48,6 +48,7 @@ class RunningRequest {
   void End(FinishReason reason);
 
   void MarkStarted(int64_t reused);
+  void MarkReused(int64_t tokens) { completion_.reused_tokens = tokens; }
   /// The finished answer; once.
   Completion TakeCompletion();
   TokenRouting* token_routing() { return request_.trace_routing ? &token_routing_ : nullptr; }
@@ -56,7 +57,7 @@ class RunningRequest {
   // The scheduler's book-keeping.
   SequenceId sequence = -1;
   int64_t computed = 0;
-  int64_t pages = 0;  ///< accounted to it
+  bool begun = false;  ///< a token of it was computed
   Engine::FinishHandler on_finish;
 
  private:

@@ -13,19 +13,11 @@ constexpr int64_t kScoreBytes = 16 << 20;
 }  // namespace
 
 Scheduler::Scheduler(Model::Parts& parts)
-    : parts_(parts),
-      prefixes_(*parts.cache),
-      routing_(parts.config),
-      free_pages_(parts.cache_options.capacity_tokens / parts.cache_options.page_tokens) {}
+    : parts_(parts), prefixes_(*parts.cache), routing_(parts.config) {}
 
 Scheduler::~Scheduler() {
   for (const auto& request : running_) parts_.cache->FreeSequence(request->sequence);
   while (prefixes_.size() > 0) prefixes_.EvictOldest();
-}
-
-int64_t Scheduler::PagesFor(int64_t tokens) const {
-  const int64_t page = parts_.cache_options.page_tokens;
-  return (tokens + page - 1) / page;
 }
 
 Result<void> Scheduler::Check(const Request& request) const {
@@ -128,39 +120,80 @@ void Scheduler::Admit() {
   }
 }
 
-bool Scheduler::Start(RunningRequest& request) {
-  const int64_t need = PagesFor(request.most_tokens());
-  const PrefixCache::Taken prefix =
-      request.scores_prompt() ? PrefixCache::Taken() : prefixes_.Take(request.tokens());
-  free_pages_ += prefix.pages;
-  const auto sequences = [&] {
-    return running_.size() + prefixes_.size() + (prefix.sequence >= 0 ? 1 : 0);
-  };
+int64_t Scheduler::FreePages() const {
+  return parts_.cache->FreeTokens() / parts_.cache_options.page_tokens;
+}
+
+/// Pages that the running requests may still take.
+int64_t Scheduler::PromisedPages() const {
+  int64_t pages = 0;
+  for (const auto& request : running_)
+    pages += parts_.cache->PagesToGrow(request->sequence, request->most_tokens());
+  return pages;
+}
+
+void Scheduler::MakeRoomForSequence() {
   const auto most = static_cast<size_t>(parts_.cache_options.max_sequences);
-  while (prefixes_.size() > 0 &&
-         (free_pages_ < need || (prefix.sequence < 0 && sequences() >= most)))
-    free_pages_ += prefixes_.EvictOldest();
-  SequenceId sequence = prefix.sequence;
-  bool room = free_pages_ >= need && (sequence >= 0 || sequences() < most);
-  if (room && sequence < 0) {
-    const Result<SequenceId> created = parts_.cache->CreateSequence();
-    room = created.has_value();
-    if (room) sequence = *created;
+  while (prefixes_.size() > 0 && running_.size() + prefixes_.size() >= most)
+    prefixes_.EvictOldest();
+}
+
+bool Scheduler::Start(RunningRequest& request) {
+  if (std::ssize(running_) >= parts_.options.parallel) return false;
+  KvCache& cache = *parts_.cache;
+  PrefixCache::Match prefix;
+  if (!request.scores_prompt()) prefix = prefixes_.Find(request.tokens());
+  MakeRoomForSequence();
+  // A window may have rolled past the common beginning: then all is computed anew.
+  Result<SequenceId> sequence =
+      prefix.tokens > 0 ? cache.Fork(prefix.sequence, prefix.tokens) : cache.CreateSequence();
+  if (!sequence) {
+    prefix.tokens = 0;
+    sequence = cache.CreateSequence();
   }
-  if (!room) {
-    if (prefix.sequence >= 0) KeepPrefix(prefix.sequence, request.tokens(), prefix.tokens);
+  if (!sequence) return false;
+  const auto lacks_pages = [&] {
+    return FreePages() < PromisedPages() + cache.PagesToGrow(*sequence, request.most_tokens());
+  };
+  while (prefixes_.size() > 0 && lacks_pages()) prefixes_.EvictOldest();
+  if (lacks_pages()) {
+    cache.FreeSequence(*sequence);
     return false;
   }
-  free_pages_ -= need;
-  request.pages = need;
-  request.sequence = sequence;
+  request.sequence = *sequence;
   request.computed = prefix.tokens;
   request.MarkStarted(prefix.tokens);
-  {
-    const std::lock_guard lock(mutex_);
-    stats_.reused_tokens += prefix.tokens;
-  }
+  CountReused(prefix.tokens);
   return true;
+}
+
+void Scheduler::CountReused(int64_t tokens) {
+  const std::lock_guard lock(mutex_);
+  stats_.reused_tokens += tokens;
+}
+
+/// Before a prompt's first token is computed: whether its beginning is being computed for an
+/// earlier request, so that waiting is cheaper; takes it over once it is there. Whole pages alone
+/// are shared, which neither of the two will write.
+bool Scheduler::WaitsForBeginning(RunningRequest& request) {
+  if (request.begun || request.scores_prompt()) return false;
+  const std::span<const TokenId> prompt = request.tokens().first(request.tokens().size() - 1);
+  for (const auto& earlier : running_) {
+    if (earlier.get() == &request) break;
+    int64_t common = CommonPrefix(earlier->tokens(), prompt);
+    common -= common % parts_.cache_options.page_tokens;
+    if (common <= request.computed) continue;
+    if (earlier->computed < common) return true;
+    MakeRoomForSequence();
+    const Result<SequenceId> fork = parts_.cache->Fork(earlier->sequence, common);
+    if (!fork) continue;
+    parts_.cache->FreeSequence(request.sequence);
+    CountReused(common - request.computed);
+    request.sequence = *fork;
+    request.computed = common;
+    request.MarkReused(common);
+  }
+  return false;
 }
 
 void Scheduler::ComposeBatch() {
@@ -174,11 +207,13 @@ void Scheduler::ComposeBatch() {
   for (const bool answering : {true, false}) {
     for (const auto& request : running_) {
       if (request->answering() != answering || left == 0) continue;
+      if (!answering && WaitsForBeginning(*request)) continue;
       int64_t tokens = std::min({request->pending(), left, parts_.cache_options.max_chunk_tokens});
       const bool score = request->scores_prompt() && !answering;
       if (score) tokens = std::min(tokens, score_rows);
       if (tokens == 0) continue;
       if (score) score_rows -= tokens;
+      request->begun = true;
       AddChunk(*request, tokens, score);
       left -= tokens;
     }
@@ -234,13 +269,15 @@ void Scheduler::TakeResults() {
 }
 
 void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
+  const int64_t pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
+  const int64_t free_pages = std::min(FreePages(), pages);
   const std::lock_guard lock(mutex_);
   ++stats_.passes;
   stats_.prompt_tokens += prompt_tokens;
   stats_.generated_tokens += generated;
   stats_.running = std::ssize(running_);
-  stats_.kv_pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
-  stats_.kv_pages_used = stats_.kv_pages - free_pages_;
+  stats_.kv_pages = pages;
+  stats_.kv_pages_used = pages - free_pages;
 }
 
 EngineStats Scheduler::Stats() const {
@@ -263,7 +300,6 @@ void Scheduler::Remove(const std::vector<RunningRequest*>& finished) {
 void Scheduler::FailBatch(const Error& error) {
   for (RunningRequest* request : batch_) {
     parts_.cache->FreeSequence(request->sequence);
-    free_pages_ += request->pages;
     request->sequence = -1;
     Finish(*request, error);
   }
@@ -271,15 +307,13 @@ void Scheduler::FailBatch(const Error& error) {
 }
 
 void Scheduler::KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed) {
+  if (computed == 0) return parts_.cache->FreeSequence(sequence);
   const auto held = tokens.first(static_cast<size_t>(computed));
-  const int64_t pages = PagesFor(computed);
-  free_pages_ -= pages;
-  prefixes_.Keep({sequence, {held.begin(), held.end()}, pages});
+  prefixes_.Keep({sequence, {held.begin(), held.end()}});
 }
 
 void Scheduler::Finish(RunningRequest& request, Result<Completion> result) {
   if (request.sequence >= 0) {
-    free_pages_ += request.pages;
     KeepPrefix(request.sequence, request.tokens(), request.computed);
     request.sequence = -1;
   }

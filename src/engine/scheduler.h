@@ -20,6 +20,8 @@ namespace moxie {
 /// A pass holds one token of every running answer, then as much of the running prompts as
 /// batch_tokens allows, in order of arrival. A waiting request starts when a sequence and pages
 /// for its prompt and its longest possible answer can be had, so a running one never lacks pages.
+/// A prompt shares the pages of its beginning with finished requests and with running ones; while
+/// an earlier request still computes that beginning, the later one waits for it.
 /// Nobody overtakes: a large request at the head of the queue waits until it fits.
 class Scheduler {
  public:
@@ -52,12 +54,15 @@ class Scheduler {
   void KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed);
   void Remove(const std::vector<RunningRequest*>& finished);
   void Finish(RunningRequest& request, Result<Completion> result);
-  int64_t PagesFor(int64_t tokens) const;
+  bool WaitsForBeginning(RunningRequest& request);
+  void MakeRoomForSequence();
+  void CountReused(int64_t tokens);
+  int64_t FreePages() const;
+  int64_t PromisedPages() const;
 
   Model::Parts& parts_;
   PrefixCache prefixes_;
   RoutingCounter routing_;
-  int64_t free_pages_;
 
   // What one pass computes: chunk i continues batch_[i].
   std::vector<SequenceChunk> chunks_;

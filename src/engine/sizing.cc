@@ -101,7 +101,8 @@ Result<RunSizes> SizesOf(const ModelOptions& options, std::span<const AdapterWei
                  .capacity_tokens = pages * kPageTokens * options.parallel,
                  .page_tokens = kPageTokens,
                  .max_chunk_tokens = std::min(options.batch_tokens, options.context),
-                 .max_sequences = options.parallel};
+                 // As many again are kept for prompts that begin alike.
+                 .max_sequences = 2 * options.parallel};
   sizes.decoder = {.max_tokens = options.batch_tokens, .max_logit_rows = options.batch_tokens};
   for (const AdapterWeights& adapter : adapters) sizes.decoder.adapters.push_back(&adapter);
   return sizes;

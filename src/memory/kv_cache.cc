@@ -267,6 +267,21 @@ int64_t KvCache::FreeTokens() const {
   return kUnlimited;
 }
 
+int64_t KvCache::PagesToGrow(SequenceId sequence, int64_t length) const {
+  CheckAlive(sequence);
+  const auto s = static_cast<size_t>(sequence);
+  for (const Group& group : groups_) {
+    if (group.window > 0) continue;
+    const int64_t held = group.end[s];
+    const int64_t more = std::max<int64_t>(0, CeilDivide(length, options_.page_tokens) - held);
+    const int64_t last = lengths_[s] / options_.page_tokens;
+    const bool copies = length > lengths_[s] && last < held &&
+                        group.references[static_cast<size_t>(Entry(group, sequence, last))] > 1;
+    return more + (copies ? 1 : 0);
+  }
+  return 0;
+}
+
 bool KvCache::ReserveIn(Group& group, SequenceId sequence, int64_t length, int64_t tokens) {
   const size_t s = static_cast<size_t>(sequence);
   const int64_t needed = std::min(FirstNeededPage(group, length), group.end[s]);

@@ -67,6 +67,10 @@ class KvCache {
   /// the greatest int64 where a model has no full layers.
   int64_t FreeTokens() const;
 
+  /// Free pages of full layers that growing the sequence to `length` positions takes, the copy of a
+  /// last page that it shares included; 0 where a model has no full layers.
+  int64_t PagesToGrow(SequenceId sequence, int64_t length) const;
+
   /// The most tokens of one sequence that Reserve grants at once.
   int64_t max_chunk_tokens() const { return options_.max_chunk_tokens; }
 
