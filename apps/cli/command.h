@@ -39,6 +39,7 @@ void AddLogits(Program& program);
 void AddPerplexity(Program& program);
 void AddInspect(Program& program);
 void AddConvert(Program& program);
+void AddQuantize(Program& program);
 void AddPlan(Program& program);
 void AddUpcycle(Program& program);
 void AddBench(Program& program);

@@ -25,6 +25,7 @@ void Declare(Program& program) {
   AddPerplexity(program);
   AddInspect(program);
   AddConvert(program);
+  AddQuantize(program);
   AddPlan(program);
   AddUpcycle(program);
   AddBench(program);

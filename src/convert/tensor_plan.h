@@ -25,6 +25,8 @@ struct PlannedTensor {
   Form form = Form::kRows;
   std::vector<TensorView> parts;  ///< rows after one another, all of one width
   std::vector<float> values;      ///< where there are no parts: computed here, one row
+  /// [matrices, columns] of a tensor of one part: what Quantize weighs errors with; or empty.
+  std::vector<float> importance = {};
 
   int64_t columns() const {
     return parts.empty() ? static_cast<int64_t>(values.size()) : parts.front().column_count();

@@ -35,15 +35,31 @@ int64_t ScratchRowBytes(const PlannedTensor& tensor, const TensorView& part) {
   return ScratchBytes(part) + (apart ? BytesOf(DType::kMXFP4, tensor.columns()).value() : 0);
 }
 
+/// Each expert's rows with its own importance.
+void ReadWeighted(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
+                  std::byte* scratch, std::byte* out) {
+  const int64_t columns = tensor.columns();
+  const int64_t matrices = std::ssize(tensor.importance) / columns;
+  const int64_t rows = matrices > 0 ? part.row_count() / matrices : part.row_count();
+  for (const int64_t end = first + count; first < end;) {
+    const int64_t matrix = first / rows;
+    const int64_t run = std::min(end, (matrix + 1) * rows) - first;
+    const float* weights = matrices > 0 ? tensor.importance.data() + matrix * columns : nullptr;
+    ReadRows(part, first, run, tensor.spec.type, weights, scratch, out);
+    first += run;
+    out += run * OutputRowBytes(tensor);
+  }
+}
+
 void ReadTile(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
               std::byte* scratch, std::byte* out) {
   if (tensor.form == Form::kRows) {
-    ReadRows(part, first, count, tensor.spec.type, scratch, out);
+    ReadWeighted(tensor, part, first, count, scratch, out);
     return;
   }
   const bool scales = tensor.form == Form::kMxfp4Scales;
   std::byte* const packed = scratch + count * ScratchBytes(part);
-  ReadRows(part, first, count, DType::kMXFP4, scratch, packed);
+  ReadRows(part, first, count, DType::kMXFP4, nullptr, scratch, packed);
   const int64_t blocks = count * tensor.columns() / 32;
   UnpackMxfp4Row(packed, blocks, scales ? nullptr : out, scales ? out : nullptr);
 }

@@ -55,8 +55,9 @@ int64_t ScratchBytes(const TensorView& view);
 /// Copies rows [first, first + count) to `out` as `type`, row after row; elements keep their bits
 /// where the type stays, else they pass through float32. Thread-safe.
 ///
+///   importance  [columns]: how much each element's squared error counts (Quantize), or null
 ///   scratch  ScratchBytes(view) * count bytes, aligned as for float
-void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type, std::byte* scratch,
-              std::byte* out);
+void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type,
+              const float* importance, std::byte* scratch, std::byte* out);
 
 }  // namespace moxie

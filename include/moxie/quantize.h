@@ -1,0 +1,58 @@
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <string>
+#include <vector>
+
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// A type for the tensors whose names in a GGUF match a pattern of * (anything) and ? (one
+/// character).
+struct TensorTypeRule {
+  std::string pattern;
+  std::string type;
+};
+
+struct QuantizeOptions {
+  std::string type;                               ///< a type or mix: "q4_k_m", "q8_0", "iq4_xs"
+  std::vector<TensorTypeRule> tensor_types = {};  ///< go before the mix; the first match decides
+  std::string importance = {};                    ///< an importance matrix's file, or empty
+  int64_t memory_bytes = 0;                       ///< for buffers; 0: 64 MiB
+  int threads = 0;                                ///< 0: every CPU this process may use
+  /// Told the share done, in [0, 1], now and then; false stops. May be empty.
+  std::function<bool(double share)> progress = {};
+};
+
+/// What became of a model.
+struct QuantizeReport {
+  struct Share {
+    std::string type;
+    int64_t tensors = 0;
+    int64_t bytes = 0;
+  };
+  int64_t bytes_before = 0;  ///< of tensors
+  int64_t bytes_after = 0;
+  std::vector<Share> types;            ///< by bytes, most first
+  std::vector<std::string> unweighed;  ///< quantised matrices that the importance does not know
+};
+
+/// Writes a model's tensors in smaller types, as a GGUF. `in` is a GGUF or a folder; matrices of
+/// any readable type are taken, norms, routers and vectors stay as they are. A mix chooses types as
+/// llama.cpp's of the same name; rows that are not whole blocks get a type of smaller blocks.
+///
+/// Each block's codes and scales are those of least squared error, weighed by the importance where
+/// there is one. Tensors stream through in blocks of rows, so memory does not grow with the model.
+/// The file has its name only when it is whole. The result does not depend on the machine or on
+/// the number of threads.
+///
+/// Errors: kInvalidInput, kNotFound, kIo, kUnsupported, kOverBudget, kCancelled.
+Result<QuantizeReport> QuantizeModel(const std::string& in, const std::string& out,
+                                     const QuantizeOptions& options);
+
+/// The names that QuantizeOptions::type knows: "f32, f16, ...".
+std::string QuantizeTypeNames();
+
+}  // namespace moxie
