@@ -40,6 +40,7 @@ void AddPerplexity(Program& program);
 void AddInspect(Program& program);
 void AddConvert(Program& program);
 void AddQuantize(Program& program);
+void AddImportance(Program& program);
 void AddPlan(Program& program);
 void AddUpcycle(Program& program);
 void AddBench(Program& program);

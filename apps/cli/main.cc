@@ -26,6 +26,7 @@ void Declare(Program& program) {
   AddInspect(program);
   AddConvert(program);
   AddQuantize(program);
+  AddImportance(program);
   AddPlan(program);
   AddUpcycle(program);
   AddBench(program);

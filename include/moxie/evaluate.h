@@ -2,6 +2,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <optional>
 #include <span>
 #include <string_view>
 
@@ -31,11 +32,20 @@ struct PerplexityOptions {
   int64_t chunks = -1;   ///< windows measured at most; -1: all
 };
 
+/// How far a model's next-token probabilities are from a base's, over all scored tokens.
+struct Divergence {
+  double mean = 0;             ///< Kullback-Leibler divergence from the base, in nats
+  double standard_error = 0;   ///< of it, tokens taken as independent
+  double same_choice = 0;      ///< share of tokens whose most probable successor is the base's
+  double base_perplexity = 0;  ///< of the base on the same tokens
+};
+
 struct Perplexity {
   double perplexity = 0;
   double standard_error = 0;
   int64_t tokens = 0;  ///< scored
   int64_t windows = 0;
+  std::optional<Divergence> divergence = {};  ///< where a base was given
 };
 
 /// Perplexity of a text, by llama.cpp's convention so that figures compare: the text is tokenised
@@ -44,9 +54,13 @@ struct Perplexity {
 /// the tokens from window/2 + 1 to its end are scored. The standard error treats their losses as
 /// independent.
 ///
-/// Errors: kInvalidInput for a text shorter than two windows; kCancelled.
+/// With a `base` of the same vocabulary, whose context holds a window, both models run side by side
+/// and the divergence is measured, too.
+///
+/// Errors: kInvalidInput for a text shorter than two windows or a base that does not fit;
+/// kCancelled.
 Result<Perplexity> MeasurePerplexity(Model& model, std::string_view text,
                                      const PerplexityOptions& options,
-                                     const ProgressHandler& progress = {});
+                                     const ProgressHandler& progress = {}, Model* base = nullptr);
 
 }  // namespace moxie

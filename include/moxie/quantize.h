@@ -3,8 +3,10 @@
 #include <cstdint>
 #include <functional>
 #include <string>
+#include <string_view>
 #include <vector>
 
+#include "moxie/model.h"
 #include "moxie/result.h"
 
 namespace moxie {
@@ -54,5 +56,28 @@ Result<QuantizeReport> QuantizeModel(const std::string& in, const std::string& o
 
 /// The names that QuantizeOptions::type knows: "f32, f16, ...".
 std::string QuantizeTypeNames();
+
+struct ImportanceOptions {
+  int64_t window = 512;      ///< tokens seen at once, at most the model's context
+  int64_t chunks = -1;       ///< windows at most; -1: all
+  std::string dataset = {};  ///< the text's name, kept in the file
+};
+
+struct ImportanceReport {
+  int64_t windows = 0;
+  int64_t matrices = 0;  ///< measured; each expert counts as one
+  /// "blk.0.ffn_down_exps.weight 3": experts that no token reached. Quantising takes the mean of
+  /// their layer's others instead.
+  std::vector<std::string> unreached;
+};
+
+/// Measures the importance matrix of a text: for each matrix of each layer, by column, the sum of
+/// the squares of what goes into it, an expert's with its own count; and writes it as llama.cpp's
+/// GGUF form. The text is cut into windows side by side (a rest is left out), as for perplexity.
+///
+/// Errors: kInvalidInput for a text shorter than a window; kIo; kCancelled.
+Result<ImportanceReport> MeasureImportance(Model& model, std::string_view text,
+                                           const std::string& out, const ImportanceOptions& options,
+                                           const std::function<bool(double share)>& progress = {});
 
 }  // namespace moxie

@@ -172,8 +172,8 @@ Result<Importance> ParseImportanceDat(std::span<const std::byte> bytes, std::str
     const auto calls = reader.Word();
     const auto values = text && calls ? reader.Take(reader.Word(), sizeof(float)) : std::nullopt;
     if (!values || values->empty() || *calls < 0)
-      return Refuse(name, "ends within entry " + std::to_string(i) + " of " +
-                              std::to_string(*entries));
+      return Refuse(name,
+                    "ends within entry " + std::to_string(i) + " of " + std::to_string(*entries));
     Importance::Entry entry;
     entry.sums.resize(values->size() / sizeof(float));
     std::memcpy(entry.sums.data(), values->data(), values->size());
@@ -204,8 +204,8 @@ Result<void> WriteImportance(const Importance& importance, const std::filesystem
   std::vector<TensorSpec> specs;
   for (const auto& [name, entry] : importance.entries) {
     const int64_t matrices = std::ssize(entry.counts);
-    specs.push_back({name + std::string(kSums), DType::kF32,
-                     {matrices, std::ssize(entry.sums) / matrices}});
+    specs.push_back(
+        {name + std::string(kSums), DType::kF32, {matrices, std::ssize(entry.sums) / matrices}});
     specs.push_back({name + std::string(kCounts), DType::kF32, {matrices, 1}});
   }
   MOXIE_TRY_ASSIGN(TensorWriter writer, TensorWriter::CreateGguf(path, metadata, specs));

@@ -11,17 +11,17 @@ namespace moxie {
 namespace {
 
 constexpr std::array kMixes = {
-    Mix{"f32", 0, DType::kF32},      Mix{"f16", 1, DType::kF16},
-    Mix{"bf16", 32, DType::kBF16},   Mix{"q8_0", 7, DType::kQ8_0},
-    Mix{"q6_k", 18, DType::kQ6_K},   Mix{"q5_k_m", 17, DType::kQ5_K},
-    Mix{"q5_k_s", 16, DType::kQ5_K}, Mix{"q5_1", 9, DType::kQ5_1},
-    Mix{"q5_0", 8, DType::kQ5_0},    Mix{"q4_k_m", 15, DType::kQ4_K},
-    Mix{"q4_k_s", 14, DType::kQ4_K}, Mix{"iq4_nl", 25, DType::kIQ4_NL},
+    Mix{"f32", 0, DType::kF32},        Mix{"f16", 1, DType::kF16},
+    Mix{"bf16", 32, DType::kBF16},     Mix{"q8_0", 7, DType::kQ8_0},
+    Mix{"q6_k", 18, DType::kQ6_K},     Mix{"q5_k_m", 17, DType::kQ5_K},
+    Mix{"q5_k_s", 16, DType::kQ5_K},   Mix{"q5_1", 9, DType::kQ5_1},
+    Mix{"q5_0", 8, DType::kQ5_0},      Mix{"q4_k_m", 15, DType::kQ4_K},
+    Mix{"q4_k_s", 14, DType::kQ4_K},   Mix{"iq4_nl", 25, DType::kIQ4_NL},
     Mix{"iq4_xs", 30, DType::kIQ4_XS}, Mix{"q4_1", 3, DType::kQ4_1},
-    Mix{"q4_0", 2, DType::kQ4_0},    Mix{"mxfp4", 38, DType::kMXFP4},
-    Mix{"q3_k_l", 13, DType::kQ3_K}, Mix{"q3_k_m", 12, DType::kQ3_K},
-    Mix{"q3_k_s", 11, DType::kQ3_K}, Mix{"q2_k", 10, DType::kQ2_K},
-    Mix{"q2_k_s", 21, DType::kQ2_K}, Mix{"tq2_0", 37, DType::kTQ2_0},
+    Mix{"q4_0", 2, DType::kQ4_0},      Mix{"mxfp4", 38, DType::kMXFP4},
+    Mix{"q3_k_l", 13, DType::kQ3_K},   Mix{"q3_k_m", 12, DType::kQ3_K},
+    Mix{"q3_k_s", 11, DType::kQ3_K},   Mix{"q2_k", 10, DType::kQ2_K},
+    Mix{"q2_k_s", 21, DType::kQ2_K},   Mix{"tq2_0", 37, DType::kTQ2_0},
     Mix{"tq1_0", 36, DType::kTQ1_0},
 };
 
@@ -240,8 +240,8 @@ std::vector<DType> ChooseTypes(const Mix& mix, const MixModel& model,
       layer = std::ranges::lower_bound(value_layers, layer) - value_layers.begin();
       layers = std::ssize(value_layers);
     }
-    types.push_back(FittingType(ChooseType(mix, model, part, tensor, layer, layers),
-                                tensor.shape.back()));
+    types.push_back(
+        FittingType(ChooseType(mix, model, part, tensor, layer, layers), tensor.shape.back()));
   }
   return types;
 }

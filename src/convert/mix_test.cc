@@ -53,7 +53,9 @@ TEST(Mix, ChoosesWhatLlamaQuantizeDoes) {
         wanted.push_back(types[i]);
       }
     }
-    const MixModel model{.layers = mixture ? 16 : key.model == "dense" ? 24 : 8,
+    const MixModel model{.layers = mixture                ? 16
+                                   : key.model == "dense" ? 24
+                                                          : 8,
                          .experts = mixture ? 8 : 0,
                          .queries_per_key = key.model == "dense" ? 4 : 2,
                          .has_importance = key.importance == "1"};

@@ -98,11 +98,11 @@ Result<std::vector<DType>> TypesFor(const std::vector<TensorSpec>& specs, const 
   }
   const auto unused = std::ranges::find(used, false);
   if (unused != used.end())
-    return Error{ErrorCode::kInvalidInput,
-                 "--tensor-type: no tensor matches " +
-                     Printable(options.tensor_types[static_cast<size_t>(unused - used.begin())]
-                                   .pattern,
-                               60)};
+    return Error{
+        ErrorCode::kInvalidInput,
+        "--tensor-type: no tensor matches " +
+            Printable(options.tensor_types[static_cast<size_t>(unused - used.begin())].pattern,
+                      60)};
   return types;
 }
 
@@ -158,8 +158,7 @@ class Quantisation {
     if (changes && TraitsOf(type).block_elements > 1 && !importance.entries.empty()) {
       const auto& shape = tensor.spec.shape;
       const int64_t matrices = shape.size() > 2 ? shape[0] : 1;
-      MOXIE_TRY_ASSIGN(auto weights,
-                       importance.Weights(tensor.spec.name, matrices, shape.back()));
+      MOXIE_TRY_ASSIGN(auto weights, importance.Weights(tensor.spec.name, matrices, shape.back()));
       if (weights && tensor.parts.size() == 1) {
         tensor.importance = std::move(*weights);
       } else {

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <span>
 
+#include "forward/input_observer.h"
 #include "memory/kv_cache.h"
 #include "moxie/profile.h"
 
@@ -27,6 +28,7 @@ struct Batch {
   std::span<const BatchChunk> chunks;
   std::span<const TokenPlace> places;  ///< [tokens]
   Profile* profile = nullptr;          ///< or null: nothing is recorded
+  InputObserver* inputs = nullptr;     ///< or null
 
   int64_t tokens() const { return std::ssize(places); }
 };

@@ -192,7 +192,10 @@ void TransformerDecoder::Embed(std::span<const SequenceChunk> chunks) {
 }
 
 Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObservers& observers) {
-  const Batch batch{.chunks = chunks_, .places = places_, .profile = observers.profile};
+  const Batch batch{.chunks = chunks_,
+                    .places = places_,
+                    .profile = observers.profile,
+                    .inputs = observers.inputs};
   const auto show = [&](int64_t index, const std::vector<float>& rows) {
     if (observers.hidden == nullptr) return;
     observers.hidden->OnHidden(index, std::span(rows).first(Size(tokens() * config_.dim)));

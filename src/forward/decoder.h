@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/thread_pool.h"
+#include "forward/input_observer.h"
 #include "kernels/kernel_set.h"
 #include "memory/expert_store.h"
 #include "memory/kv_cache.h"
@@ -54,6 +55,7 @@ struct ForwardObservers {
   RoutingObserver* routing = nullptr;
   HiddenObserver* hidden = nullptr;
   Profile* profile = nullptr;
+  InputObserver* inputs = nullptr;
 };
 
 /// The forward pass of a decoder-only transformer (arXiv:1706.03762; mixture layers after

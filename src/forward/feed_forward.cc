@@ -113,7 +113,7 @@ void FeedForward::Plan(std::span<const FeedForwardTask> tasks, const ActivationR
 }
 
 void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
-                      const float* floats) {
+                      const float* floats, InputObserver* observer) {
   Plan(tasks, x);
   adapters_.Clear();
   for (size_t i = 0; i < tasks.size(); ++i) {
@@ -128,6 +128,7 @@ void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRo
     MultiplyGate(work_[index], begin, end);
   });
 
+  if (observer != nullptr) Show(tasks, floats, *observer);
   const int64_t rows = work_.back().first_row + work_.back().gate.tokens;
   ForEachToken(threads_, rows, [&](int64_t row) { Convert(row); });
   adapters_.Clear();
@@ -149,6 +150,20 @@ void FeedForward::MultiplyGate(const Work& work, int64_t begin, int64_t end) con
     const int64_t at = t * work.gate.out_stride + begin;
     const auto count = static_cast<size_t>(end - begin);
     ApplyActivation(kernels_, activation_, {work.gate.out + at, count}, {work.up.out + at, count});
+  }
+}
+
+void FeedForward::Show(std::span<const FeedForwardTask> tasks, const float* floats,
+                       InputObserver& observer) const {
+  for (size_t i = 0; i < tasks.size(); ++i) {
+    MatrixPlace place = tasks[i].place;
+    const auto ffn = static_cast<size_t>(work_[i].gate.out_stride);
+    for (size_t t = 0; t < tasks[i].tokens.size(); ++t) {
+      place.role = MatrixRole::kGateUp;
+      observer.OnInput(place, {floats + tasks[i].tokens[t] * dim_, static_cast<size_t>(dim_)});
+      place.role = MatrixRole::kDown;
+      observer.OnInput(place, {work_[i].ActivatedRow(static_cast<int64_t>(t)), ffn});
+    }
   }
 }
 

@@ -8,6 +8,7 @@
 #include "core/thread_pool.h"
 #include "forward/activation.h"
 #include "forward/adapters.h"
+#include "forward/input_observer.h"
 #include "forward/linear.h"
 #include "kernels/kernel_set.h"
 #include "memory/expert_store.h"
@@ -21,6 +22,7 @@ struct FeedForwardTask {
   std::span<const int32_t> tokens;          ///< rows of the input
   float* out = nullptr;                     ///< [tokens, dim], in the order of `tokens`
   const FeedForwardPairs* pairs = nullptr;  ///< of adapters, or null
+  MatrixPlace place = {};                   ///< for the observer; its role does not matter
 };
 
 /// Computes out = down(activation(gate x) * up x) for many feed-forwards at once, between few
@@ -58,7 +60,8 @@ class FeedForward {
 
   /// `x` holds the input rows in the forms of every task's gate and up, `floats` as they were
   /// before, [rows, dim]. Allocates nothing.
-  void Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats);
+  void Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats,
+           InputObserver* observer = nullptr);
 
  private:
   struct Work {
@@ -73,6 +76,8 @@ class FeedForward {
   void Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x);
   void MultiplyGate(const Work& work, int64_t begin, int64_t end) const;
   void Convert(int64_t row);
+  void Show(std::span<const FeedForwardTask> tasks, const float* floats,
+            InputObserver& observer) const;
 
   GatedActivation activation_;
   int64_t dim_;

@@ -106,6 +106,10 @@ void GroupedAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, co
   const bool padded = cache.key_width() != attention.head_dim;
   attention_.Run(rule, layer, batch, cache, padded ? queries_.data() : q_.data(), attended_.data());
 
+  if (batch.inputs != nullptr) {
+    batch.inputs->OnRows({layer, MatrixRole::kAttention}, x, tokens, config_.dim);
+    batch.inputs->OnRows({layer, MatrixRole::kAttentionOutput}, attended_.data(), tokens, q_dim);
+  }
   output_.Begin(tokens, q_dim, output_types_[static_cast<size_t>(layer)]);
   ForEachToken(threads_, tokens,
                [&](int64_t t) { output_.Convert(t, attended_.data() + t * q_dim); });

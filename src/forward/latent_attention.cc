@@ -169,6 +169,12 @@ void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, con
   attention_.Run(rule, layer, batch, cache, queries_.data(), latents_.data());
   ExpandValues(index, tokens);
 
+  if (batch.inputs != nullptr) {
+    batch.inputs->OnRows({layer, MatrixRole::kAttention}, x, tokens, config_.dim);
+    if (latent_.q_rank > 0)
+      batch.inputs->OnRows({layer, MatrixRole::kQueries}, q_a_.data(), tokens, latent_.q_rank);
+    batch.inputs->OnRows({layer, MatrixRole::kAttentionOutput}, attended_.data(), tokens, out_dim);
+  }
   output_.Begin(tokens, out_dim, types_[index].output);
   ForEachToken(threads_, tokens,
                [&](int64_t t) { output_.Convert(t, attended_.data() + t * out_dim); });

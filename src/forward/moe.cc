@@ -108,17 +108,19 @@ Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* 
   ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
   if (config_.layers[Size(layer)].sparse) return RunMixture(layer, tokens, x, observers, out);
   const ScopedSpan span(observers.profile, Part::kDense, layer);
-  RunDense(layer, tokens, x, out);
+  RunDense(layer, tokens, x, observers.inputs, out);
   return {};
 }
 
-void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x, float* out) {
+void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x,
+                                 InputObserver* inputs, float* out) {
   tasks_.clear();
   tasks_.push_back({.weights = ViewOf(weights_.layers[Size(layer)].dense),
                     .tokens = std::span(all_tokens_).first(Size(tokens)),
                     .out = out,
-                    .pairs = &adapters_.layer(layer).dense});
-  feed_forward_.Run(tasks_, input_, x);
+                    .pairs = &adapters_.layer(layer).dense,
+                    .place = {.layer = layer}});
+  feed_forward_.Run(tasks_, input_, x, inputs);
 }
 
 Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const float* x,
@@ -129,7 +131,7 @@ Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const 
     GroupByExpert(tokens);
   }
   const ScopedSpan span(observers.profile, Part::kExperts, layer);
-  MOXIE_TRY(RunExperts(layer, tokens, x));
+  MOXIE_TRY(RunExperts(layer, tokens, x, observers.inputs));
   ForEachToken(threads_, tokens, [&](int64_t t) {
     Combine(weights_.layers[Size(layer)], t, x + t * config_.dim, out + t * config_.dim);
   });
@@ -179,7 +181,8 @@ void FeedForwardLayers::GroupByExpert(int64_t tokens) {
   first_slot_[0] = 0;
 }
 
-Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const float* x) {
+Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const float* x,
+                                           InputObserver* inputs) {
   const LayerWeights& weights = weights_.layers[Size(layer)];
   const LayerPairs& pairs = adapters_.layer(layer);
   tasks_.clear();
@@ -187,7 +190,8 @@ Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const 
     tasks_.push_back({.weights = ViewOf(weights.shared),
                       .tokens = std::span(all_tokens_).first(Size(tokens)),
                       .out = shared_out_.data(),
-                      .pairs = &pairs.shared});
+                      .pairs = &pairs.shared,
+                      .place = {.layer = layer, .expert = kSharedExpert}});
   MOXIE_TRY(store_.Begin(layer, chosen_));
   for (;;) {
     MOXIE_TRY_ASSIGN(const auto ready, store_.Next());
@@ -199,9 +203,10 @@ Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const 
           {.weights = expert.view,
            .tokens = std::span(slot_tokens_).subspan(first, count),
            .out = slot_out_.data() + first * Size(config_.dim),
-           .pairs = pairs.experts.empty() ? nullptr : &pairs.experts[Size(expert.expert)]});
+           .pairs = pairs.experts.empty() ? nullptr : &pairs.experts[Size(expert.expert)],
+           .place = {.layer = layer, .expert = expert.expert}});
     }
-    feed_forward_.Run(tasks_, input_, x);
+    feed_forward_.Run(tasks_, input_, x, inputs);
     tasks_.clear();
   }
 }

@@ -14,6 +14,7 @@
 namespace moxie {
 
 struct ForwardObservers;
+class InputObserver;
 class RoutingObserver;
 
 /// The feed-forward half of every layer: a dense feed-forward, or a sparse mixture (Mixtral,
@@ -45,12 +46,12 @@ class FeedForwardLayers {
   };
   static Needs NeedsOf(const ModelConfig& config, const ModelWeights& weights,
                        const KernelSet& kernels, int64_t max_tokens);
-  void RunDense(int64_t layer, int64_t tokens, const float* x, float* out);
+  void RunDense(int64_t layer, int64_t tokens, const float* x, InputObserver* inputs, float* out);
   Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x,
                           const ForwardObservers& observers, float* out);
   Result<void> Choose(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer);
   void GroupByExpert(int64_t tokens);
-  Result<void> RunExperts(int64_t layer, int64_t tokens, const float* x);
+  Result<void> RunExperts(int64_t layer, int64_t tokens, const float* x, InputObserver* inputs);
   void Combine(const LayerWeights& layer, int64_t token, const float* x, float* out) const;
 
   const ModelConfig& config_;
