@@ -54,7 +54,7 @@ TEST(ImportanceFile, GivesAnUnreachedExpertItsLayersMean) {
   importance.chunks = 4;
   importance.chunk_tokens = 512;
   importance.datasets = {"text"};
-  const TempFolder folder;
+  const testing::TempFolder folder;
   const auto path = folder.path() / "i.gguf";
   ASSERT_TRUE(WriteImportance(importance, path));
   const auto read = ReadImportance(path);
