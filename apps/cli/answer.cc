@@ -57,6 +57,13 @@ std::string AnswerJson(const Model& model, const Completion& answer) {
       layers.push_back(std::move(shares));
     }
   }
+  if (model.streams_experts()) {
+    const ExpertTraffic traffic = model.expert_traffic();
+    out["experts"] = {{"hits", traffic.hits},
+                      {"misses", traffic.misses},
+                      {"bytes_read", traffic.bytes_read},
+                      {"wait_s", traffic.wait_s}};
+  }
   return out.dump(-1, ' ', false, Json::error_handler_t::replace);
 }
 
@@ -80,6 +87,15 @@ std::string AnswerTable(const Model& model, const Completion& answer) {
   row("memory", FormatBytes(PeakMemoryBytes()) + " at most (weights " +
                     FormatBytes(need.weights + need.experts) + ", keys and values " +
                     FormatBytes(need.kv_cache) + ")");
+  if (model.streams_experts()) {
+    const ExpertTraffic traffic = model.expert_traffic();
+    const auto asked = static_cast<double>(std::max<int64_t>(traffic.hits + traffic.misses, 1));
+    row("experts", FormatFixed(100 * static_cast<double>(traffic.hits) / asked, 1) +
+                       " % found in a cache of " + FormatBytes(need.experts) + ", " +
+                       FormatBytes(traffic.bytes_read) + " read (" +
+                       std::string(model.read_method()) + "), waited " +
+                       FormatFixed(traffic.wait_s, 2) + " s");
+  }
   return out + RoutingTable(answer.routing);
 }
 

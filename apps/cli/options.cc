@@ -2,11 +2,16 @@
 
 #include <CLI/Config.hpp>
 #include <CLI/Formatter.hpp>
+#include <algorithm>
 #include <cerrno>
 #include <cmath>
 #include <cstdlib>
 #include <limits>
+#include <memory>
 #include <utility>
+
+#include "interrupt.h"
+#include "terminal.h"
 
 namespace moxie::cli {
 namespace {
@@ -58,6 +63,16 @@ CLI::Validator NumberIn(const std::string& description, double least, double mos
       "");
 }
 
+/// Bytes, rate and time left; the bar goes when all is read.
+void ShowLoading(ProgressBar& bar, const LoadProgress& progress) {
+  if (progress.done_bytes >= progress.total_bytes) return bar.Clear();
+  const double rate = static_cast<double>(progress.done_bytes) / std::max(progress.seconds, 1e-9);
+  const auto left = static_cast<double>(progress.total_bytes - progress.done_bytes);
+  bar.Show(static_cast<double>(progress.done_bytes) / static_cast<double>(progress.total_bytes),
+           "of " + FormatBytes(progress.total_bytes) + ", " + FormatFixed(rate / 1e9, 1) +
+               " GB/s, " + FormatFixed(left / rate, 0) + " s left");
+}
+
 const double kLargest = std::numeric_limits<float>::max();
 
 }  // namespace
@@ -98,6 +113,10 @@ ModelOptions ModelArguments::ToOptions() const {
   options.kv_type = kv_type;
   options.kernels = kernels;
   for (const std::string& adapter : adapters) options.adapters.push_back(ParseAdapter(adapter));
+  options.on_load = [bar = std::make_shared<ProgressBar>("loading")](const LoadProgress& progress) {
+    ShowLoading(*bar, progress);
+    return !InterruptGuard::Interrupted();
+  };
   return options;
 }
 
@@ -136,9 +155,11 @@ void AddRunOptions(CLI::App& command, ModelArguments& arguments) {
       ->check(NumberIn("1..65536", 1, 1 << 16))
       ->group(kModelGroup);
   command
-      .add_option("--memory", arguments.memory,
-                  "Most memory to use, such as 12GiB, 800MiB or auto (no limit of its own). The "
-                  "whole model must fit: one that does not is refused before anything is computed")
+      .add_option(
+          "--memory", arguments.memory,
+          "Most memory to use, such as 12GiB, 800MiB or auto (what is free, less a reserve). "
+          "A mixture that is larger runs all the same: its experts are read from disk as "
+          "they are needed")
       ->type_name("SIZE")
       ->default_str("auto")
       ->check(CLI::Validator(

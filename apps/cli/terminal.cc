@@ -39,7 +39,7 @@ ProgressBar::ProgressBar(std::string label)
 
 ProgressBar::~ProgressBar() { Clear(); }
 
-void ProgressBar::Show(double share) {
+void ProgressBar::Show(double share, const std::string& detail) {
   const int percent = static_cast<int>(std::clamp(share, 0.0, 1.0) * 100);
   if (!terminal_ || percent == shown_) return;
   shown_ = percent;
@@ -47,7 +47,8 @@ void ProgressBar::Show(double share) {
   const int filled = percent * kWidth / 100;
   std::string bar;
   for (int i = 0; i < kWidth; ++i) bar += i < filled ? "█" : "·";
-  std::fprintf(stderr, "\r%s %s %3d %%", label_.c_str(), bar.c_str(), percent);
+  std::fprintf(stderr, "\r\x1b[K%s %s %3d %% %s", label_.c_str(), bar.c_str(), percent,
+               detail.c_str());
   std::fflush(stderr);
 }
 

@@ -23,8 +23,8 @@ class ProgressBar {
   ProgressBar(const ProgressBar&) = delete;
   ProgressBar& operator=(const ProgressBar&) = delete;
 
-  void Show(double share);  ///< in [0, 1]
-  void Clear();             ///< takes the bar off the screen
+  void Show(double share, const std::string& detail = "");  ///< share in [0, 1]
+  void Clear();                                             ///< takes the bar off the screen
 
  private:
   std::string label_;

@@ -1,6 +1,7 @@
 #pragma once
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 #include <string_view>
@@ -17,6 +18,13 @@ struct AdapterOptions {
   double scale = 1.0;
 };
 
+/// How far loading is.
+struct LoadProgress {
+  int64_t done_bytes = 0;
+  int64_t total_bytes = 0;
+  double seconds = 0;  ///< since the first read began
+};
+
 /// How a model is run. The defaults suit one conversation on the whole machine. None of these
 /// but kernels, kv_type and the adapters changes a result, by as much as a bit; nor does what else
 /// runs at the same time.
@@ -24,12 +32,15 @@ struct ModelOptions {
   int threads = 0;               ///< 0: every CPU this process may use
   int64_t context = 0;           ///< tokens of a sequence, prompt and answer; 0: the trained
                                  ///< context, at most kDefaultContext
-  int64_t memory_bytes = 0;      ///< what the process may use; 0: no limit of our own
+  int64_t memory_bytes = 0;      ///< what the process may use; 0: what the machine and its limits
+                                 ///< leave, less a reserve (AutomaticMemoryBytes)
   std::string kv_type = "f32";   ///< keys and values: "f32", "f16" or "q8_0"
   std::string kernels = "auto";  ///< "auto" or a kernel set's name
   int parallel = 1;              ///< sequences that run at once, each with `context` tokens
   int64_t batch_tokens = 512;    ///< tokens of one forward pass, over all sequences
   std::vector<AdapterOptions> adapters;
+  /// Called while weights are read, from the thread that opens; false gives up (kCancelled).
+  std::function<bool(const LoadProgress&)> on_load;
 };
 
 inline constexpr int64_t kDefaultContext = 4096;
@@ -87,6 +98,14 @@ struct ModelDescription {
 /// file's name.
 Result<ModelDescription> DescribeModel(const std::string& path);
 
+/// How often experts were found in memory, where a model streams them from disk.
+struct ExpertTraffic {
+  int64_t hits = 0;        ///< experts wanted by a layer and present
+  int64_t misses = 0;      ///< wanted and read
+  int64_t bytes_read = 0;  ///< from disk
+  double wait_s = 0;       ///< that computing stood still for reading
+};
+
 /// What a run occupies at its peak, in bytes, with every sequence at its full context.
 struct MemoryNeed {
   int64_t weights = 0;      ///< all but experts, adapters included
@@ -107,9 +126,11 @@ struct MemoryNeed {
 class Model {
  public:
   /// Opens a MODEL: a GGUF (the first of a split set), a Hugging Face folder or a consolidated
-  /// folder. Weights are mapped, not read, so this takes little time at any size.
+  /// folder. Weights are read into memory; where a mixture's do not fit, its experts stay on disk
+  /// and are read as tokens need them, through a cache that takes what memory is left.
   ///
-  /// Errors: as DescribeModel's; kOverBudget where `memory_bytes` is less than what is needed;
+  /// Errors: as DescribeModel's; kOverBudget where the memory is less than what is needed, before
+  /// any weight is read;
   /// kInvalidInput for options that contradict the model or the machine.
   static Result<std::unique_ptr<Model>> Open(const std::string& path, const ModelOptions& options);
   ~Model();
@@ -125,6 +146,9 @@ class Model {
   std::string_view kernels() const;  ///< the kernel set's name
   MemoryNeed memory_need() const;
   double load_seconds() const;  ///< what Open took
+  bool streams_experts() const;
+  ExpertTraffic expert_traffic() const;  ///< since Open
+  std::string_view read_method() const;  ///< "io_uring, O_DIRECT", "pread, page cache", ...
 
   /// Bytes of weights that one decoded token reads, at least: the bound of decoding speed is the
   /// memory's bandwidth divided by this.

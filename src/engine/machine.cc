@@ -151,6 +151,11 @@ MachineReport InspectMachine() {
   return report;
 }
 
+int64_t AutomaticMemoryBytes(const MachineReport& machine) {
+  const int64_t most = std::min(machine.memory_available_bytes, machine.memory_limit_bytes);
+  return most - std::clamp(most / 16, int64_t{64} << 20, int64_t{1} << 30);
+}
+
 Result<double> MeasureMemoryBandwidth(int threads, int64_t bytes) {
   bytes = std::max(bytes, int64_t{64} << 20) / kBlock * kBlock;
   const AlignedBlock buffer = AllocateAligned(bytes);

@@ -6,9 +6,11 @@
 #include <utility>
 #include <vector>
 
+#include "core/page_buffer.h"
 #include "core/thread_pool.h"
 #include "forward/decoder.h"
 #include "memory/expert_store.h"
+#include "memory/file_reader.h"
 #include "memory/kv_cache.h"
 #include "model/adapter.h"
 #include "model/config.h"
@@ -34,11 +36,14 @@ struct Model::Parts {
   std::optional<Result<ChatTemplate>> chat_template;  ///< compiled where there is a source
   const KernelSet* kernels = nullptr;
   std::unique_ptr<ThreadPool> threads;
+  PageBuffer weight_memory;                  ///< where `weights` lie
+  std::unique_ptr<FileReader> expert_files;  ///< where experts are streamed
   std::unique_ptr<ExpertStore> experts;
   KvCache::Options cache_options;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Decoder> decoder;
   MemoryNeed need;
+  std::string read_method;
   double load_seconds = 0;
 };
 
@@ -48,6 +53,13 @@ struct Model::Parts {
 /// Errors: as Model::Open's.
 Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
                                                const ModelOptions& options);
+
+/// Reads the weights into memory, but for the experts where `expert_slots` is more than 0: those
+/// are then read on demand, into as many slots. Sets weight_memory, experts and what belongs to
+/// them.
+///
+/// Errors: kOverBudget, kIo, kCancelled.
+Result<void> PlaceWeights(Model::Parts& parts, int64_t expert_slots);
 
 /// The chat template's source of opened files: a GGUF's tokenizer.chat_template, a folder's
 /// chat_template.jinja or the entry in its tokenizer_config.json (of several, "default"). Empty

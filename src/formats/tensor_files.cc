@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <cerrno>
 #include <limits>
 #include <system_error>
@@ -20,7 +21,20 @@ Error Failed(const std::filesystem::path& path, const char* verb, int code) {
           path.string() + ": cannot be " + verb + ": " + std::generic_category().message(code)};
 }
 
+FileIdentity IdentityFrom(const struct stat& status) {
+  return {.device = status.st_dev,
+          .inode = status.st_ino,
+          .size = status.st_size,
+          .modified_ns = int64_t{status.st_mtim.tv_sec} * 1'000'000'000 + status.st_mtim.tv_nsec};
+}
+
 }  // namespace
+
+Result<FileIdentity> IdentityOf(int fd, const std::filesystem::path& path) {
+  struct stat status {};
+  if (::fstat(fd, &status) != 0) return Failed(path, "looked at", errno);
+  return IdentityFrom(status);
+}
 
 Result<MappedFile> MappedFile::Open(const std::filesystem::path& path) {
   // O_NONBLOCK: opening a FIFO must not wait for a writer.
@@ -40,21 +54,46 @@ Result<MappedFile> MappedFile::Open(const std::filesystem::path& path) {
   if (!regular) return Error{ErrorCode::kIo, path.string() + ": is not a regular file"};
   MappedFile file;
   file.path_ = path;
+  file.identity_ = IdentityFrom(status);
   if (size > 0) file.bytes_ = {static_cast<const std::byte*>(address), size};
   return file;
 }
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
-    : path_(std::move(other.path_)), bytes_(std::exchange(other.bytes_, {})) {}
+    : path_(std::move(other.path_)),
+      identity_(other.identity_),
+      bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(identity_, other.identity_);
   std::swap(bytes_, other.bytes_);
   return *this;
 }
 
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+}
+
+int64_t MappedFile::CachedBytes() const {
+  constexpr size_t kPage = 4096;
+  constexpr size_t kWindow = size_t{64} << 20;
+  std::vector<unsigned char> in_cache(kWindow / kPage);
+  int64_t pages = 0;
+  for (size_t at = 0; at < bytes_.size(); at += kWindow) {
+    const size_t size = std::min(kWindow, bytes_.size() - at);
+    auto* const from = const_cast<std::byte*>(bytes_.data() + at);
+    if (::mincore(from, size, in_cache.data()) != 0) return 0;
+    pages += std::count_if(in_cache.begin(),
+                           in_cache.begin() + static_cast<ptrdiff_t>((size + kPage - 1) / kPage),
+                           [](unsigned char flags) { return (flags & 1) != 0; });
+  }
+  return pages * static_cast<int64_t>(kPage);
+}
+
+void MappedFile::ReleasePages() const {
+  if (!bytes_.empty())
+    ::madvise(const_cast<std::byte*>(bytes_.data()), bytes_.size(), MADV_DONTNEED);
 }
 
 Result<uint64_t> TensorBytes(std::string_view file, std::string_view tensor, DType type,
@@ -105,6 +144,16 @@ Result<TensorFiles> TensorFiles::Create(std::vector<MappedFile> files,
                                                path(*other->second) + " has as well"};
   }
   return TensorFiles(std::move(files), std::move(tensors));
+}
+
+TensorFiles::Place TensorFiles::Locate(const std::byte* mapped) const {
+  const auto address = reinterpret_cast<uintptr_t>(mapped);
+  for (size_t i = 0; i < files_.size(); ++i) {
+    const auto begin = reinterpret_cast<uintptr_t>(files_[i].bytes().data());
+    if (address >= begin && address - begin < files_[i].bytes().size())
+      return {static_cast<int>(i), address - begin};
+  }
+  return {};
 }
 
 const TensorInfo* TensorFiles::Find(std::string_view name) const {

@@ -15,6 +15,19 @@
 
 namespace moxie {
 
+/// What tells one state of a file from another: a file that is replaced, truncated or written to
+/// differs in one of these.
+struct FileIdentity {
+  uint64_t device = 0;
+  uint64_t inode = 0;
+  int64_t size = 0;         ///< bytes
+  int64_t modified_ns = 0;  ///< since the epoch
+  bool operator==(const FileIdentity&) const = default;
+};
+
+/// The identity of an open file. Errors: kIo, naming `path`.
+Result<FileIdentity> IdentityOf(int fd, const std::filesystem::path& path);
+
 /// A file mapped read-only for its lifetime. Empty files map to an empty span.
 class MappedFile {
  public:
@@ -26,10 +39,19 @@ class MappedFile {
 
   const std::filesystem::path& path() const { return path_; }
   std::span<const std::byte> bytes() const { return bytes_; }
+  const FileIdentity& identity() const { return identity_; }  ///< when it was mapped
+
+  /// Bytes that lie in the page cache now, in whole pages. Where the file belongs to another user
+  /// the system says that all do.
+  int64_t CachedBytes() const;
+
+  /// Gives the mapping's pages back; they are read again where they are touched.
+  void ReleasePages() const;
 
  private:
   MappedFile() = default;
   std::filesystem::path path_;
+  FileIdentity identity_;
   std::span<const std::byte> bytes_;
 };
 
@@ -76,6 +98,13 @@ class TensorFiles {
 
   /// The tensor of that name, or null. Names are unique.
   const TensorInfo* Find(std::string_view name) const;
+
+  /// Where a byte of a mapping lies: its file and the offset there; no file for bytes elsewhere.
+  struct Place {
+    int file = -1;
+    uint64_t offset = 0;
+  };
+  Place Locate(const std::byte* mapped) const;
 
   /// The tensor's bytes in the mapping; valid while this object lives.
   std::span<const std::byte> Bytes(const TensorInfo& tensor) const {

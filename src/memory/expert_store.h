@@ -6,6 +6,7 @@
 
 #include "core/matrix.h"
 #include "model/weights.h"
+#include "moxie/model.h"
 #include "moxie/result.h"
 
 namespace moxie {
@@ -36,6 +37,9 @@ class ExpertStore {
   /// The experts that are ready now, at least one; none: all of Begin's have been given.
   /// Waits where nothing is ready yet. Valid until the next call of Next or Begin.
   virtual Result<std::span<const Ready>> Next() = 0;
+
+  /// What was asked for so far. Nothing misses where all lies in memory.
+  virtual ExpertTraffic traffic() const { return {}; }
 };
 
 /// The view of weights that lie in memory. Valid as long as they are.

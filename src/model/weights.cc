@@ -149,6 +149,27 @@ class LayerLoader {
 
 }  // namespace
 
+bool LiesInFiles(const FeedForwardWeights& weights) {
+  return weights.gate.file >= 0 && weights.up.file >= 0 && weights.down.file >= 0;
+}
+
+void ForEachSharedMatrix(ModelWeights& weights, FunctionRef<void(WeightMatrix&)> visit) {
+  const auto present = [&](WeightMatrix& matrix) {
+    if (!matrix.empty()) visit(matrix);
+  };
+  present(weights.embedding);
+  present(weights.output);
+  for (LayerWeights& layer : weights.layers) {
+    AttentionWeights& a = layer.attention;
+    for (WeightMatrix* matrix : {&a.q, &a.k, &a.v, &a.output, &a.q_a, &a.kv_a, &a.kv_b})
+      present(*matrix);
+    present(layer.router);
+    for (FeedForwardWeights* ffn : {&layer.dense, &layer.shared}) {
+      for (StoredMatrix* stored : {&ffn->gate, &ffn->up, &ffn->down}) present(stored->matrix);
+    }
+  }
+}
+
 Result<ModelWeights> LoadWeights(const ModelFiles& files, const ModelConfig& config) {
   const TensorNames& names = NamesOf(files.layout);
   TensorFinder finder(files);

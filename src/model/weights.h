@@ -5,6 +5,7 @@
 #include <memory>
 #include <vector>
 
+#include "core/function_ref.h"
 #include "core/matrix.h"
 #include "formats/model_files.h"
 #include "model/config.h"
@@ -28,6 +29,9 @@ struct FeedForwardWeights {
   StoredMatrix down;  ///< [dim, ffn]
   std::vector<float> gate_bias, up_bias, down_bias;
 };
+
+/// Whether all its matrices can be read from files as they lie.
+bool LiesInFiles(const FeedForwardWeights& weights);
 
 struct AttentionWeights {
   WeightMatrix q;       ///< [heads * head_dim, dim]; latent with q_rank: [heads * qk_dim, q_rank]
@@ -67,6 +71,9 @@ struct ModelWeights {
   std::vector<LayerWeights> layers;
   std::vector<std::unique_ptr<std::byte[]>> owned;
 };
+
+/// Calls `visit` for every matrix but the experts', absent ones left out.
+void ForEachSharedMatrix(ModelWeights& weights, FunctionRef<void(WeightMatrix&)> visit);
 
 /// Finds every weight that `config` calls for, under the names of the file's layout, and checks
 /// its shape and type. A tensor that is missing or misshapen, or that the model does not use,

@@ -77,6 +77,29 @@ TEST_P(Invariance, OthersInTheBatchLeaveEveryBitAlone) {
   EXPECT_TRUE(std::ranges::equal(std::span(logits).last(vocab), std::span(alone[2]).last(vocab)));
 }
 
+TEST_P(Invariance, StreamingExpertsLeavesEveryBitAlone) {
+  if (StreamedExperts(model_->weights) == 0) return;  // Dense, or rearranged while loading.
+  const auto ids = RandomIds(60, 9);
+  Runner resident(*model_, {.kernels = &BestKernelSet()});
+  const auto want = resident.RunInChunks(ids, kWhole);
+  for (const int64_t slots : {kLeastExpertSlots, int64_t{3}, StreamedExperts(model_->weights)}) {
+    SCOPED_TRACE(slots);
+    Runner streamed(*model_, {.kernels = &BestKernelSet(), .expert_slots = slots});
+    EXPECT_EQ(streamed.RunInChunks(ids, kWhole), want);
+    const ExpertTraffic wave = streamed.store->traffic();
+    EXPECT_LE(wave.misses, StreamedExperts(model_->weights)) << "a pass reads an expert once";
+    EXPECT_EQ(wave.hits, 0);
+    EXPECT_EQ(streamed.RunInChunks(ids, kSingly), want);
+    EXPECT_EQ(streamed.RunInChunks(ids, kRagged), want);
+    const ExpertTraffic all = streamed.store->traffic();
+    EXPECT_GT(all.bytes_read, 0);
+    EXPECT_LE(all.bytes_read, all.misses * ExpertSlotBytes(model_->weights));
+    if (slots == StreamedExperts(model_->weights)) {
+      EXPECT_LE(all.misses, slots);
+    }
+  }
+}
+
 TEST_P(Invariance, ForkedAndTruncatedSequencesContinueAsIfAlone) {
   const auto ids = RandomIds(70, 5);
   Runner runner(*model_, {.page_tokens = 16});

@@ -15,6 +15,8 @@
 
 #include "formats/npy.h"
 #include "forward/decoder.h"
+#include "memory/file_reader.h"
+#include "memory/streamed_store.h"
 #include "support/shared.h"
 #include "support/source_dir.h"
 
@@ -94,12 +96,13 @@ struct Runner {
     int64_t capacity_tokens = 1024;
     int32_t sequences = 4;
     std::vector<const AdapterWeights*> adapters = {};
+    int64_t expert_slots = 0;  ///< 0: all weights in memory; else experts streamed into as many
   };
 
   Runner(const LoadedModel& model, const Setup& setup)
       : vocab(model.config.vocab_size),
         threads(setup.threads),
-        store(MakeResidentExpertStore(model.weights)) {
+        store(MakeStore(model, setup.expert_slots)) {
     auto made_cache = KvCache::Create(model.config, {.type = setup.cache,
                                                      .capacity_tokens = setup.capacity_tokens,
                                                      .page_tokens = setup.page_tokens,
@@ -114,6 +117,17 @@ struct Runner {
     }
     cache = std::move(*made_cache);
     decoder = std::move(*made_decoder);
+  }
+
+  std::unique_ptr<ExpertStore> MakeStore(const LoadedModel& model, int64_t slots) {
+    if (slots == 0) return MakeResidentExpertStore(model.weights);
+    auto made = FileReader::Create(model.files.tensors.files(), StreamReaderOptions(model.weights));
+    if (!made) {
+      ADD_FAILURE() << made.error().message;
+      return nullptr;
+    }
+    reader = std::move(*made);
+    return *MakeStreamedExpertStore(model.weights, *reader, slots);
   }
 
   SequenceId NewSequence() { return *cache->CreateSequence(); }
@@ -158,6 +172,7 @@ struct Runner {
 
   int64_t vocab;
   ThreadPool threads;
+  std::unique_ptr<FileReader> reader;  ///< of a streaming store
   std::unique_ptr<ExpertStore> store;
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Decoder> decoder;

@@ -1,0 +1,64 @@
+#include <chrono>
+
+#include "engine/model_parts.h"
+#include "memory/resident_weights.h"
+#include "memory/streamed_store.h"
+
+namespace moxie {
+namespace {
+
+/// Whether most of the files lies in the page cache: copying from there is then faster than any
+/// disk.
+bool AreCached(const TensorFiles& files) {
+  int64_t bytes = 0, cached = 0;
+  for (const MappedFile& file : files.files()) {
+    bytes += file.identity().size;
+    cached += file.CachedBytes();
+  }
+  return cached > bytes / 10 * 9;
+}
+
+FileReader::Options ReaderOptions(const Model::Parts& parts, bool streamed) {
+  if (streamed) return StreamReaderOptions(parts.weights);
+  FileReader::Options options;
+  if (AreCached(parts.files.tensors)) {
+    options.direct = options.drop_behind = options.io_uring = false;
+    options.threads = parts.options.threads;
+  }
+  return options;
+}
+
+Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileReader& reader) {
+  const auto start = std::chrono::steady_clock::now();
+  const int64_t total = ResidentRanges(parts.weights, parts.files.tensors, part).bytes();
+  const auto progress = [&](int64_t done) {
+    if (!parts.options.on_load) return true;
+    const double seconds =
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return parts.options.on_load({.done_bytes = done, .total_bytes = total, .seconds = seconds});
+  };
+  MOXIE_TRY_ASSIGN(parts.weight_memory,
+                   LoadResident(parts.weights, parts.files.tensors, part, reader, progress));
+  return {};
+}
+
+}  // namespace
+
+Result<void> PlaceWeights(Model::Parts& parts, int64_t expert_slots) {
+  const bool streamed = expert_slots > 0;
+  const FileReader::Options options = ReaderOptions(parts, streamed);
+  MOXIE_TRY_ASSIGN(auto reader, FileReader::Create(parts.files.tensors.files(), options));
+  parts.read_method = reader->Method();
+  if (!streamed) {
+    MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAll, *reader));
+    parts.experts = MakeResidentExpertStore(parts.weights);
+    return {};
+  }
+  MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAllButExperts, *reader));
+  parts.expert_files = std::move(reader);
+  MOXIE_TRY_ASSIGN(parts.experts,
+                   MakeStreamedExpertStore(parts.weights, *parts.expert_files, expert_slots));
+  return {};
+}
+
+}  // namespace moxie

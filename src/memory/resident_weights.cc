@@ -1,0 +1,106 @@
+#include "memory/resident_weights.h"
+
+#include <algorithm>
+#include <iterator>
+#include <tuple>
+
+namespace moxie {
+namespace {
+
+/// Reads of this size let progress be shown and keep the reader's blocks in flight.
+constexpr int64_t kReadBytes = int64_t{16} << 20;
+constexpr int kReadsQueued = 8;
+
+/// After an error nothing is queued any more, but what is on its way is waited for: its memory must
+/// stay until then.
+Result<void> ReadRanges(const ResidentRanges& ranges, const PageBuffer& memory, FileReader& reader,
+                        FunctionRef<bool(int64_t done)> progress) {
+  Result<void> result;
+  int64_t done = 0;
+  const auto take = [&] {
+    std::optional<FileReader::Done> read = reader.Take(true);
+    done += read->tag;
+    if (!result) return;
+    if (read->error) {
+      result = *std::move(read->error);
+    } else if (!progress(done)) {
+      result = Error{ErrorCode::kCancelled, "loading was cancelled"};
+    }
+  };
+  for (const ResidentRanges::Range& range : ranges.ranges()) {
+    for (uint64_t at = range.begin; at < range.end && result;) {
+      const int64_t bytes = std::min(kReadBytes, static_cast<int64_t>(range.end - at));
+      reader.Queue({.file = range.file,
+                    .offset = at,
+                    .bytes = bytes,
+                    .to = memory.data() + range.place + (at - range.begin),
+                    .tag = static_cast<int32_t>(bytes)});
+      at += static_cast<uint64_t>(bytes);
+      if (reader.pending() == kReadsQueued) take();
+    }
+  }
+  while (reader.pending() > 0) take();
+  return result;
+}
+
+}  // namespace
+
+void ForEachMatrix(ModelWeights& weights, ResidentPart part,
+                   FunctionRef<void(WeightMatrix&)> visit) {
+  ForEachSharedMatrix(weights, visit);
+  for (LayerWeights& layer : weights.layers) {
+    for (FeedForwardWeights& expert : layer.experts) {
+      if (part == ResidentPart::kAllButExperts && LiesInFiles(expert)) continue;
+      for (StoredMatrix* stored : {&expert.gate, &expert.up, &expert.down}) visit(stored->matrix);
+    }
+  }
+}
+
+ResidentRanges::ResidentRanges(ModelWeights& weights, const TensorFiles& files, ResidentPart part) {
+  ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
+    const TensorFiles::Place place = files.Locate(matrix.data);
+    if (place.file < 0) return;
+    const uint64_t end = place.offset + static_cast<uint64_t>(matrix.rows * matrix.row_stride);
+    ranges_.push_back(
+        {.file = place.file,
+         .begin = static_cast<uint64_t>(RoundDownToPage(static_cast<int64_t>(place.offset))),
+         .end = static_cast<uint64_t>(RoundUpToPage(static_cast<int64_t>(end)))});
+  });
+  std::ranges::sort(ranges_, {}, [](const Range& r) { return std::tuple(r.file, r.begin, r.end); });
+  // Ranges that touch become one, so that no page is held twice.
+  std::vector<Range> joined;
+  for (const Range& range : ranges_) {
+    if (!joined.empty() && joined.back().file == range.file && range.begin <= joined.back().end) {
+      joined.back().end = std::max(joined.back().end, range.end);
+    } else {
+      joined.push_back(range);
+    }
+  }
+  ranges_ = std::move(joined);
+  for (Range& range : ranges_) {
+    range.place = bytes_;
+    bytes_ += static_cast<int64_t>(range.end - range.begin);
+  }
+}
+
+int64_t ResidentRanges::PlaceOf(int file, uint64_t offset) const {
+  const auto after =
+      std::ranges::upper_bound(ranges_, std::tuple(file, offset), {},
+                               [](const Range& r) { return std::tuple(r.file, r.begin); });
+  const Range& range = *std::prev(after);
+  return range.place + static_cast<int64_t>(offset - range.begin);
+}
+
+Result<PageBuffer> LoadResident(ModelWeights& weights, const TensorFiles& files, ResidentPart part,
+                                FileReader& reader, FunctionRef<bool(int64_t done)> progress) {
+  const ResidentRanges ranges(weights, files, part);
+  MOXIE_TRY_ASSIGN(PageBuffer memory, PageBuffer::Create(ranges.bytes(), "weights"));
+  MOXIE_TRY(ReadRanges(ranges, memory, reader, progress));
+  ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
+    const TensorFiles::Place place = files.Locate(matrix.data);
+    if (place.file >= 0) matrix.data = memory.data() + ranges.PlaceOf(place.file, place.offset);
+  });
+  return memory;
+}
+
+}  // namespace moxie

@@ -1,0 +1,53 @@
+#pragma once
+
+#include <cstdint>
+#include <vector>
+
+#include "core/function_ref.h"
+#include "core/page_buffer.h"
+#include "formats/tensor_files.h"
+#include "memory/file_reader.h"
+#include "model/weights.h"
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// Which of a model's weights are to lie in memory: all, or all but the experts that a streamed
+/// store reads as they are needed (those that lie in files as they are).
+enum class ResidentPart : uint8_t { kAll, kAllButExperts };
+
+/// The whole pages of files that the chosen weights lie in, each once. What loading had to
+/// rearrange lies in memory already and is not among them.
+class ResidentRanges {
+ public:
+  struct Range {
+    int file = 0;
+    uint64_t begin = 0, end = 0;  ///< whole pages
+    int64_t place = 0;            ///< from the start of the memory that receives all ranges
+  };
+
+  ResidentRanges(ModelWeights& weights, const TensorFiles& files, ResidentPart part);
+
+  const std::vector<Range>& ranges() const { return ranges_; }
+  int64_t bytes() const { return bytes_; }  ///< memory that they need
+
+  /// Where a place of a file lies in that memory.
+  int64_t PlaceOf(int file, uint64_t offset) const;
+
+ private:
+  std::vector<Range> ranges_;
+  int64_t bytes_ = 0;
+};
+
+/// Calls `visit` for every matrix of the chosen weights that is present.
+void ForEachMatrix(ModelWeights& weights, ResidentPart part,
+                   FunctionRef<void(WeightMatrix&)> visit);
+
+/// Reads the chosen weights into memory and points `weights` there. `progress` gets the bytes done
+/// so far; false stops.
+///
+/// Errors: kOverBudget where the memory cannot be had, what the reader reports, kCancelled.
+Result<PageBuffer> LoadResident(ModelWeights& weights, const TensorFiles& files, ResidentPart part,
+                                FileReader& reader, FunctionRef<bool(int64_t done)> progress);
+
+}  // namespace moxie

@@ -1,0 +1,315 @@
+#include "memory/streamed_store.h"
+
+#include <algorithm>
+#include <array>
+#include <chrono>
+#include <limits>
+#include <utility>
+#include <vector>
+
+#include "core/page_buffer.h"
+#include "memory/cache_policy.h"
+
+namespace moxie {
+namespace {
+
+constexpr int32_t kNone = -1;
+
+/// The whole pages that a matrix lies in.
+struct Pages {
+  uint64_t begin = 0;
+  int64_t bytes = 0;
+  int64_t skip = 0;  ///< from their start to the matrix
+
+  explicit Pages(const StoredMatrix& stored) {
+    const auto offset = static_cast<int64_t>(stored.offset);
+    begin = static_cast<uint64_t>(RoundDownToPage(offset));
+    skip = offset - RoundDownToPage(offset);
+    bytes = RoundUpToPage(skip + stored.matrix.rows * stored.matrix.row_stride);
+  }
+};
+
+std::array<const StoredMatrix*, 3> MatricesOf(const FeedForwardWeights& expert) {
+  return {&expert.gate, &expert.up, &expert.down};
+}
+
+int64_t PagesOf(const FeedForwardWeights& expert) {
+  int64_t bytes = 0;
+  for (const StoredMatrix* stored : MatricesOf(expert)) bytes += Pages(*stored).bytes;
+  return bytes;
+}
+
+size_t MostExperts(const ModelWeights& weights) {
+  size_t most = 0;
+  for (const LayerWeights& layer : weights.layers) most = std::max(most, layer.experts.size());
+  return most;
+}
+
+class StreamedExpertStore final : public ExpertStore {
+ public:
+  StreamedExpertStore(const ModelWeights& weights, FileReader& reader, PageBuffer memory,
+                      int64_t slots)
+      : weights_(weights),
+        reader_(reader),
+        memory_(std::move(memory)),
+        slot_bytes_(ExpertSlotBytes(weights)),
+        experts_per_layer_(MostExperts(weights)),
+        policy_(std::ssize(weights.layers) * static_cast<int64_t>(experts_per_layer_),
+                kCacheHalfLife),
+        slot_of_(weights.layers.size() * experts_per_layer_, kNone),
+        slots_(static_cast<size_t>(slots)) {
+    missing_.reserve(experts_per_layer_);
+    given_.reserve(experts_per_layer_);
+    ready_.reserve(experts_per_layer_);
+  }
+
+  ~StreamedExpertStore() override {
+    while (reader_.pending() > 0) reader_.Take(true);  // They write into memory_.
+  }
+
+  Result<void> Begin(int64_t layer, std::span<const int32_t> experts) override;
+  Result<std::span<const Ready>> Next() override;
+
+  ExpertTraffic traffic() const override {
+    ExpertTraffic traffic = traffic_;
+    traffic.bytes_read = reader_.bytes_read() - bytes_before_;
+    return traffic;
+  }
+
+  enum class State : uint8_t { kEmpty, kReading, kFull };
+  struct Slot {
+    int32_t item = kNone;
+    State state = State::kEmpty;
+    bool wanted = false;  ///< by the present Begin, and not yet given up by its user
+    int parts = 0;        ///< reads on their way
+    std::optional<Error> error = {};
+  };
+
+ private:
+  size_t ItemOf(int32_t expert) const {
+    return static_cast<size_t>(layer_) * experts_per_layer_ + static_cast<size_t>(expert);
+  }
+  const FeedForwardWeights& WeightsOf(int32_t item) const {
+    const auto index = static_cast<size_t>(item);
+    return weights_.layers[index / experts_per_layer_].experts[index % experts_per_layer_];
+  }
+  void StartTurn();
+  void ReadMissing();
+  int32_t FreeSlot() const;
+  void Read(int32_t item, int32_t slot);
+  void TakeArrivals(bool wait);
+  void Give(int32_t slot);
+
+  const ModelWeights& weights_;
+  FileReader& reader_;
+  PageBuffer memory_;  ///< [slots, slot_bytes]
+  const int64_t slot_bytes_;
+  const size_t experts_per_layer_;
+  CachePolicy policy_;
+  std::vector<int32_t> slot_of_;  ///< [layers, experts] or kNone
+  std::vector<Slot> slots_;
+  const int64_t bytes_before_ = reader_.bytes_read();
+  ExpertTraffic traffic_;
+  // The present Begin.
+  int64_t layer_ = 0;
+  std::vector<int32_t> missing_;  ///< items to be read, in reverse
+  std::vector<int32_t> given_;    ///< slots that Next gave last
+  std::vector<Ready> ready_;
+  int reading_ = 0;  ///< slots with wanted experts on their way
+  bool present_given_ = true;
+  std::optional<Error> error_;
+};
+
+Result<void> StreamedExpertStore::Begin(int64_t layer, std::span<const int32_t> experts) {
+  layer_ = layer;
+  missing_.clear();
+  StartTurn();
+  reading_ = 0;
+  for (Slot& slot : slots_) slot.wanted = false;
+  for (const int32_t expert : experts) {
+    const auto item = static_cast<int32_t>(ItemOf(expert));
+    if (!LiesInFiles(WeightsOf(item))) {
+      ready_.push_back({expert, ViewOf(WeightsOf(item))});
+      continue;
+    }
+    policy_.Use(item);
+    const int32_t slot = slot_of_[static_cast<size_t>(item)];
+    if (slot == kNone) {
+      ++traffic_.misses;
+      missing_.push_back(item);
+      continue;
+    }
+    ++traffic_.hits;
+    slots_[static_cast<size_t>(slot)].wanted = true;
+    if (slots_[static_cast<size_t>(slot)].state == State::kFull) {
+      Give(slot);
+    } else {
+      ++reading_;  // A Begin that failed has asked for it.
+    }
+  }
+  std::ranges::reverse(missing_);
+  ReadMissing();
+  present_given_ = false;
+  return {};
+}
+
+Result<std::span<const ExpertStore::Ready>> StreamedExpertStore::Next() {
+  if (!present_given_ && !ready_.empty()) {
+    present_given_ = true;
+    return std::span<const Ready>(ready_);
+  }
+  present_given_ = true;
+  StartTurn();
+  ReadMissing();
+  TakeArrivals(false);
+  if (ready_.empty() && reading_ > 0 && !error_) {
+    const auto start = std::chrono::steady_clock::now();
+    while (ready_.empty() && reading_ > 0 && !error_) TakeArrivals(true);
+    traffic_.wait_s +=
+        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  }
+  if (error_) return *std::exchange(error_, std::nullopt);
+  return std::span<const Ready>(ready_);
+}
+
+/// What was given last may make room for others now.
+void StreamedExpertStore::StartTurn() {
+  for (const int32_t slot : given_) slots_[static_cast<size_t>(slot)].wanted = false;
+  given_.clear();
+  ready_.clear();
+}
+
+void StreamedExpertStore::ReadMissing() {
+  while (!missing_.empty()) {
+    const int32_t slot = FreeSlot();
+    if (slot == kNone) return;
+    Read(missing_.back(), slot);
+    missing_.pop_back();
+  }
+}
+
+/// An empty slot, or the one whose expert is to be given up; none while all are in use.
+int32_t StreamedExpertStore::FreeSlot() const {
+  int32_t best = kNone;
+  double least = std::numeric_limits<double>::infinity();
+  for (size_t i = 0; i < slots_.size(); ++i) {
+    const Slot& slot = slots_[i];
+    if (slot.state == State::kEmpty) return static_cast<int32_t>(i);
+    if (slot.state == State::kReading || slot.wanted) continue;
+    const double rank = policy_.Rank(slot.item);
+    if (rank < least) {
+      least = rank;
+      best = static_cast<int32_t>(i);
+    }
+  }
+  return best;
+}
+
+void StreamedExpertStore::Read(int32_t item, int32_t slot_index) {
+  Slot& slot = slots_[static_cast<size_t>(slot_index)];
+  if (slot.item != kNone) slot_of_[static_cast<size_t>(slot.item)] = kNone;
+  slot_of_[static_cast<size_t>(item)] = slot_index;
+  slot = {.item = item, .state = State::kReading, .wanted = true};
+  ++reading_;
+  std::byte* to = memory_.data() + slot_index * slot_bytes_;
+  for (const StoredMatrix* stored : MatricesOf(WeightsOf(item))) {
+    const Pages pages(*stored);
+    ++slot.parts;
+    reader_.Queue({.file = stored->file,
+                   .offset = pages.begin,
+                   .bytes = pages.bytes,
+                   .to = to,
+                   .tag = slot_index});
+    to += pages.bytes;
+  }
+}
+
+void StreamedExpertStore::TakeArrivals(bool wait) {
+  while (std::optional<FileReader::Done> done = reader_.Take(wait)) {
+    wait = false;
+    Slot& slot = slots_[static_cast<size_t>(done->tag)];
+    if (done->error && !slot.error) slot.error = std::move(done->error);
+    if (--slot.parts > 0) continue;
+    if (slot.wanted) --reading_;
+    if (!slot.error) {
+      slot.state = State::kFull;
+      if (slot.wanted) Give(done->tag);
+      continue;
+    }
+    if (slot.wanted) error_ = std::move(slot.error);
+    slot_of_[static_cast<size_t>(slot.item)] = kNone;
+    slot = {};
+  }
+}
+
+void StreamedExpertStore::Give(int32_t slot_index) {
+  const int32_t item = slots_[static_cast<size_t>(slot_index)].item;
+  const FeedForwardWeights& weights = WeightsOf(item);
+  ExpertView view = ViewOf(weights);
+  const std::byte* from = memory_.data() + slot_index * slot_bytes_;
+  const std::array<WeightMatrix*, 3> matrices = {&view.gate, &view.up, &view.down};
+  const auto stored = MatricesOf(weights);
+  for (size_t i = 0; i < stored.size(); ++i) {
+    const Pages pages(*stored[i]);
+    matrices[i]->data = from + pages.skip;
+    from += pages.bytes;
+  }
+  ready_.push_back({static_cast<int32_t>(static_cast<size_t>(item) % experts_per_layer_), view});
+  given_.push_back(slot_index);
+}
+
+}  // namespace
+
+int64_t ExpertSlotBytes(const ModelWeights& weights) {
+  int64_t most = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const FeedForwardWeights& expert : layer.experts) {
+      if (LiesInFiles(expert)) most = std::max(most, PagesOf(expert));
+    }
+  }
+  return most;
+}
+
+int64_t StreamedExperts(const ModelWeights& weights) {
+  int64_t count = 0;
+  for (const LayerWeights& layer : weights.layers)
+    count += std::ranges::count_if(layer.experts, LiesInFiles);
+  return count;
+}
+
+int64_t RearrangedExpertBytes(const ModelWeights& weights) {
+  int64_t bytes = 0;
+  for (const LayerWeights& layer : weights.layers) {
+    for (const FeedForwardWeights& expert : layer.experts) {
+      if (LiesInFiles(expert)) continue;
+      for (const StoredMatrix* stored : MatricesOf(expert))
+        bytes += stored->matrix.rows * stored->matrix.row_stride;
+    }
+  }
+  return bytes;
+}
+
+FileReader::Options StreamReaderOptions(const ModelWeights& weights) {
+  FileReader::Options options;
+  // Three reads an expert; those of a Begin that failed may still be on their way.
+  options.max_reads = std::max(static_cast<int>(6 * MostExperts(weights)), 16);
+  return options;
+}
+
+int64_t StreamedStoreBytes(const ModelWeights& weights, int64_t slots) {
+  const int64_t items = std::ssize(weights.layers) * static_cast<int64_t>(MostExperts(weights));
+  const int64_t tables = items * static_cast<int64_t>(sizeof(double) + sizeof(int32_t)) +
+                         slots * static_cast<int64_t>(sizeof(StreamedExpertStore::Slot));
+  return slots * ExpertSlotBytes(weights) + RoundUpToPage(tables);
+}
+
+Result<std::unique_ptr<ExpertStore>> MakeStreamedExpertStore(const ModelWeights& weights,
+                                                             FileReader& reader, int64_t slots) {
+  MOXIE_CHECK(slots >= kLeastExpertSlots);
+  MOXIE_TRY_ASSIGN(PageBuffer memory,
+                   PageBuffer::Create(slots * ExpertSlotBytes(weights), "expert cache"));
+  return std::unique_ptr<ExpertStore>(
+      std::make_unique<StreamedExpertStore>(weights, reader, std::move(memory), slots));
+}
+
+}  // namespace moxie
