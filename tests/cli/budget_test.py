@@ -1,0 +1,79 @@
+#!/usr/bin/env python3
+"""A real memory limit: in a control group that may use the budget and no more, a mixture several
+times as large answers as it does with all the memory there is, and the group's own peak stays
+below the budget."""
+import json
+import os
+import pathlib
+import subprocess
+import tempfile
+import unittest
+
+from python_support import MOXIE, moxie, skip, smollm2
+
+BUDGET = 128 << 20
+RUN = ["Why is the sky blue?", "--context", "64", "--batch", "32", "--max-tokens", "12",
+       "--ignore-eos", "--json"]
+
+
+class Group:
+    """A control group below this process's own, with a limit; v1 or v2."""
+
+    def __init__(self, limit):
+        lines = [line.split(":", 2) for line in
+                 pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
+        v1 = [path for _, names, path in lines if "memory" in names.split(",")]
+        v2 = [path for number, _, path in lines if number == "0"]
+        root, own = (("/sys/fs/cgroup/memory", v1[0]) if v1 else ("/sys/fs/cgroup", v2[0]))
+        self.limit_name, self.peak_name = (("memory.limit_in_bytes", "memory.max_usage_in_bytes")
+                                           if v1 else ("memory.max", "memory.peak"))
+        self.path = pathlib.Path(root + own) / f"moxie-test-{os.getpid()}"
+        self.path.mkdir()
+        try:
+            (self.path / self.limit_name).write_text(str(limit))
+        except OSError:
+            self.path.rmdir()
+            raise
+
+    def run(self, *args):
+        def enter():
+            (self.path / "cgroup.procs").write_text(str(os.getpid()))
+        return subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True,
+                              preexec_fn=enter, timeout=300)
+
+    def peak(self):
+        return int((self.path / self.peak_name).read_text())
+
+    def remove(self):
+        self.path.rmdir()
+
+
+class Budget(unittest.TestCase):
+    def test_a_model_four_times_the_budget_answers_as_without_one(self):
+        with tempfile.TemporaryDirectory() as folder:
+            model = pathlib.Path(folder) / "mixture.gguf"
+            moxie("upcycle", smollm2(), model, "--experts", "16", "--used", "2", "--noise", "0.1")
+            self.assertGreaterEqual(model.stat().st_size, 4 * BUDGET)
+            free = json.loads(moxie("run", model, *RUN))
+            self.assertNotIn("experts", free)
+            try:
+                # A little above the budget: at the budget itself the group could hide a peak.
+                group = Group(BUDGET + (8 << 20))
+            except OSError as error:
+                skip(f"no control group can be made here: {error}")
+            try:
+                run = group.run("run", model, *RUN, "--memory", BUDGET)
+                peak = group.peak()
+            finally:
+                group.remove()
+            self.assertEqual(run.returncode, 0, run.stderr[-500:])
+            limited = json.loads(run.stdout)
+            self.assertEqual(limited["ids"], free["ids"])
+            self.assertEqual(limited["text"], free["text"])
+            self.assertLessEqual(peak, BUDGET)
+            self.assertGreater(limited["experts"]["misses"], 0)
+            print(f"peak {peak / 2**20:.1f} MiB of {BUDGET >> 20}, experts {limited['experts']}")
+
+
+if __name__ == "__main__":
+    unittest.main()
