@@ -1,3 +1,6 @@
+#include <fcntl.h>
+#include <unistd.h>
+
 #include <chrono>
 
 #include "engine/model_parts.h"
@@ -42,6 +45,18 @@ Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileRea
   return {};
 }
 
+/// Takes out of the page cache what reading the heads of files left there, since it counts as this
+/// process's memory; but not of files that somebody keeps there.
+void DropHeads(const TensorFiles& files) {
+  if (AreCached(files)) return;
+  for (const MappedFile& file : files.files()) {
+    const int fd = open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) continue;
+    posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED);
+    close(fd);
+  }
+}
+
 }  // namespace
 
 Result<void> PlaceWeights(Model::Parts& parts, int64_t expert_slots) {
@@ -54,6 +69,7 @@ Result<void> PlaceWeights(Model::Parts& parts, int64_t expert_slots) {
     parts.experts = MakeResidentExpertStore(parts.weights);
     return {};
   }
+  DropHeads(parts.files.tensors);
   MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAllButExperts, *reader));
   parts.expert_files = std::move(reader);
   MOXIE_TRY_ASSIGN(parts.experts,
