@@ -1,0 +1,92 @@
+#!/usr/bin/env python3
+"""Many users of one server at once: prompts that share a system prompt, answers streamed.
+
+  bench/server.py MODEL.gguf [--llama-server PATH]
+
+prints total tokens a second and the 99th percentile of the time between tokens, of moxie and, where
+given, of llama.cpp's llama-server in the same run."""
+import argparse
+import http.client
+import json
+import os
+import random
+import subprocess
+import threading
+import time
+import urllib.request
+
+
+def wait_until_ready(port, process):
+    while True:
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/health") as answer:
+                if answer.status == 200:
+                    return
+        except OSError:
+            pass
+        if process.poll() is not None:
+            raise SystemExit("the server ended")
+        time.sleep(0.1)
+
+
+def stream(port, prompt, tokens, times):
+    connection = http.client.HTTPConnection("127.0.0.1", port)
+    connection.request("POST", "/v1/completions", json.dumps({
+        "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True,
+        "ignore_eos": True}), {"Content-Type": "application/json"})
+    response = connection.getresponse()
+    for line in response:
+        if line.startswith(b"data: {"):
+            times.append(time.monotonic())
+    connection.close()
+
+
+def measure(command, port, options):
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        wait_until_ready(port, process)
+        dice = random.Random(1)
+        words = lambda count: [dice.randrange(100, 20000) for _ in range(count)]
+        stream(port, words(16), 4, [])  # Warm up.
+        system = words(options.system)
+        times = [[] for _ in range(options.users)]
+        threads = [threading.Thread(target=stream, args=(
+            port, system + words(options.prompt), options.generate, mine)) for mine in times]
+        start = time.monotonic()
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        seconds = time.monotonic() - start
+    finally:
+        process.terminate()
+        process.wait()
+    gaps = sorted(b - a for mine in times for a, b in zip(mine, mine[1:]))
+    return {"tokens_per_s": round(options.users * options.generate / seconds, 1),
+            "p99_between_tokens_ms": round(gaps[int(len(gaps) * 0.99)] * 1000, 1),
+            "first_token_ms": round(max(mine[0] for mine in times) * 1000 - start * 1000, 1)}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model")
+    parser.add_argument("--moxie", default=os.environ.get("MOXIE", "build/moxie"))
+    parser.add_argument("--llama-server")
+    parser.add_argument("--users", type=int, default=16)
+    parser.add_argument("--system", type=int, default=512)
+    parser.add_argument("--prompt", type=int, default=128)
+    parser.add_argument("--generate", type=int, default=64)
+    options = parser.parse_args()
+    context = 64 * -(-(options.system + options.prompt + options.generate) // 64)
+    results = {"moxie": measure(
+        [options.moxie, "serve", options.model, "--port", "18431", "--parallel", str(options.users),
+         "--context", str(context), "--log", "none"], 18431, options)}
+    if options.llama_server:
+        results["llama-server"] = measure(
+            [options.llama_server, "-m", options.model, "--port", "18432", "-np",
+             str(options.users), "-c", str(context * options.users)], 18432, options)
+    print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()
