@@ -4,8 +4,6 @@
 
 namespace moxie::server {
 
-extern const std::string_view kPage;  // Made at build time of apps/server/page/.
-
 namespace {
 
 OrderedJson ModelJson(const std::string& name, const ModelHost& host) {
@@ -25,16 +23,6 @@ OrderedJson ModelJson(const std::string& name, const ModelHost& host) {
 }
 
 }  // namespace
-
-void GetPage(Server& /*server*/, const Call& call) {
-  call.exchange->Send(
-      {.content_type = "text/html; charset=utf-8",
-       .body = std::string(kPage),
-       .headers = {{"Content-Security-Policy",
-                    "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-                    "img-src 'self' data:; frame-ancestors 'none'"},
-                   {"X-Content-Type-Options", "nosniff"}}});
-}
 
 void GetProps(Server& server, const Call& call) {
   const ModelHost& host = *server.models().at(server.default_name());

@@ -14,7 +14,6 @@ void PostChatCompletions(Server& server, const Call& call);
 void PostMessages(Server& server, const Call& call);
 void PostCountTokens(Server& server, const Call& call);
 // info.cc
-void GetPage(Server& server, const Call& call);
 void GetProps(Server& server, const Call& call);
 void GetHealth(Server& server, const Call& call);
 void GetReady(Server& server, const Call& call);
@@ -27,5 +26,7 @@ void GetMetrics(Server& server, const Call& call);
 void PostTokenize(Server& server, const Call& call);
 void PostDetokenize(Server& server, const Call& call);
 void GetTokenizerInfo(Server& server, const Call& call);
+// page.cc
+void GetPage(Server& server, const Call& call);
 
 }  // namespace moxie::server

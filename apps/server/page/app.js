@@ -1,0 +1,311 @@
+import {ApiFailure, listModels, readStats, streamAnswer} from "./api.js";
+import {Conversations} from "./conversations.js";
+import {renderMarkdown} from "./markdown.js";
+import {RoutingPanel} from "./routing.js";
+
+const $ = (id) => document.getElementById(id);
+const kSettings = ["system", "temperature", "top_p", "top_k", "min_p", "repeat_penalty", "seed", "max_tokens"];
+
+const conversations = new Conversations();
+const routing = new RoutingPanel({
+  heat: $("heat"), note: $("heat-note"), none: $("no-routing"), tokens: $("tokens"), token: $("token"),
+});
+let running = null;  // {turn, controller} of the answer that is being written.
+
+function say(text, isError = false) {
+  $("status").textContent = text;
+  $("status").classList.toggle("error", isError);
+}
+
+function button(label, title, action) {
+  const element = document.createElement("button");
+  element.type = "button";
+  element.textContent = label;
+  element.title = title;
+  element.addEventListener("click", action);
+  return element;
+}
+
+// ---- the conversation ----------------------------------------------------------------------------
+
+function branchButtons(turn) {
+  const siblings = conversations.children(turn.parent);
+  if (siblings.length < 2) return [];
+  const turnTo = (step) => () => {
+    if (running) return;
+    conversations.switchBranch(turn, step);
+    showConversation();
+  };
+  return [
+    button("‹", "Branch before", turnTo(-1)),
+    `${siblings.findIndex((sibling) => sibling.id === turn.id) + 1} of ${siblings.length}`,
+    button("›", "Next branch", turnTo(1)),
+  ];
+}
+
+function edit(turn, message) {
+  const field = document.createElement("textarea");
+  field.value = turn.text;
+  field.setAttribute("aria-label", "Edited message");
+  const done = button("Send as a new branch", "", () => {
+    if (!field.value.trim() || running) return;
+    answer(conversations.add(turn.parent, "user", field.value));
+  });
+  message.replaceChildren(field, done, button("Cancel", "", showConversation));
+  field.focus();
+}
+
+function messageItem(turn) {
+  const item = document.createElement("li");
+  item.className = turn.role;
+  item.dataset.turn = turn.id;
+  const message = document.createElement("div");
+  message.className = "message";
+  if (turn.role === "user") message.textContent = turn.text;
+  else renderMarkdown(message, turn.text);
+  const actions = document.createElement("div");
+  actions.className = "actions";
+  actions.append(...branchButtons(turn));
+  if (turn.role === "user") {
+    actions.append(button("Edit", "Ask differently, as a new branch", () => running || edit(turn, message)));
+  } else {
+    actions.append(
+        button("Again", "Another answer, as a new branch", () => running || answer(conversations.turn(turn.parent))),
+        button("Copy", "Copy the answer's text", () => navigator.clipboard?.writeText(turn.text)));
+  }
+  item.append(message, actions);
+  return item;
+}
+
+function showConversation() {
+  $("messages").replaceChildren(...conversations.path().map(messageItem));
+  $("messages").scrollTop = $("messages").scrollHeight;
+  showConversationList();
+}
+
+function showConversationList() {
+  $("conversation").replaceChildren(...conversations.all.map((conversation) => {
+    const option = new Option(Conversations.title(conversation), conversation.id);
+    option.selected = conversation === conversations.current;
+    return option;
+  }));
+}
+
+// ---- an answer -----------------------------------------------------------------------------------
+
+function requestBody(turn) {
+  const messages = conversations.history(turn.id).map(({role, text}) => ({role, content: text}));
+  const system = $("system").value.trim();
+  if (system) messages.unshift({role: "system", content: system});
+  const body = {model: $("model").value, messages, routing: true};
+  for (const name of kSettings.slice(1)) {
+    if ($(name).value !== "") body[name] = Number($(name).value);
+  }
+  return body;
+}
+
+/// Draws what has changed at most once a frame, however fast tokens come.
+function framePainter(paint) {
+  let due = false;
+  return () => {
+    if (due) return;
+    due = true;
+    requestAnimationFrame(() => {
+      due = false;
+      paint();
+    });
+  };
+}
+
+/// Asks for an answer to the user's turn and shows it as it is written.
+async function answer(question) {
+  const body = requestBody(question);
+  const turn = conversations.add(question.id, "assistant", "");
+  showConversation();
+  const message = $("messages").lastElementChild.querySelector(".message");
+  const controller = new AbortController();
+  running = {turn, controller};
+  showRunning(true);
+  routing.clear();
+  const meter = {tokens: 0, first: 0, start: performance.now()};
+  const paint = framePainter(() => {
+    const list = $("messages");
+    const follows = list.scrollHeight - list.scrollTop - list.clientHeight < 80;
+    renderMarkdown(message, turn.text);
+    if (follows) list.scrollTop = list.scrollHeight;
+    routing.draw();
+    showSpeed(meter);
+  });
+  try {
+    const reason = await streamAnswer(body, $("key").value, controller.signal, (text, chosen) => {
+      turn.text += text;
+      if (text || chosen) {
+        ++meter.tokens;
+        meter.first ||= performance.now();
+        meter.last = performance.now();
+        routing.add(text, chosen);
+      }
+      paint();
+    });
+    say(reason === "length" ? "The answer was cut at the token limit." : "");
+  } catch (error) {
+    if (error.name === "AbortError") say("Stopped.");
+    else say(error instanceof ApiFailure ? error.message : "The server cannot be reached.", true);
+  }
+  running = null;
+  showRunning(false);
+  if (!conversations.save()) say("The browser's storage is full: this conversation is not kept.", true);
+  showConversation();
+  routing.draw();
+  showStats();
+}
+
+function showRunning(isRunning) {
+  $("send").hidden = isRunning;
+  $("stop").hidden = !isRunning;
+  if (isRunning) say("…");
+  else $("prompt").focus();
+}
+
+// ---- facts ---------------------------------------------------------------------------------------
+
+const facts = new Map();
+
+function showFacts(entries) {
+  for (const [name, value] of Object.entries(entries)) {
+    if (value === undefined || value === null) facts.delete(name);
+    else facts.set(name, value);
+  }
+  $("facts").replaceChildren(...[...facts].flatMap(([name, value]) => {
+    const term = document.createElement("dt");
+    const text = document.createElement("dd");
+    term.textContent = name;
+    text.textContent = value;
+    return [term, text];
+  }));
+}
+
+let bound = 0;
+
+function showSpeed(meter) {
+  if (meter.tokens < 2) return;
+  const speed = ((meter.tokens - 1) * 1000) / Math.max(1, meter.last - meter.first);
+  const share = bound > 0 ? ` (${((100 * speed) / bound).toFixed(0)} % of the bound)` : "";
+  showFacts({
+    "first token": `${((meter.first - meter.start) / 1000).toFixed(2)} s`,
+    speed: `${speed.toFixed(1)} tokens/s${share}`,
+  });
+}
+
+function bytes(count) {
+  const units = ["B", "KiB", "MiB", "GiB", "TiB"];
+  let i = 0;
+  for (; count >= 1024 && i < units.length - 1; ++i) count /= 1024;
+  return `${count.toFixed(i > 0 ? 1 : 0)} ${units[i]}`;
+}
+
+async function showStats() {
+  let stats;
+  try {
+    stats = await readStats($("key").value, $("model").value);
+  } catch {
+    return;  // A server without it, or gone: the answer's own errors say so.
+  }
+  if (!stats) return;
+  routing.experts = stats.experts;
+  bound = stats.decode_bound_tokens_per_s ?? 0;
+  const store = stats.expert_store;
+  const looked = store ? store.hits + store.misses : 0;
+  showFacts({
+    model: stats.family,
+    experts: stats.experts > 0 ? `${stats.experts_per_token} of ${stats.experts}` : undefined,
+    "machine's bound": bound > 0 ? `${bound.toFixed(1)} tokens/s` : undefined,
+    "keys and values": `${stats.kv_pages_used} of ${stats.kv_pages} pages`,
+    "prompt tokens reused": stats.prefix_hit_tokens,
+    arithmetic: `${stats.kernels}, ${stats.threads} threads`,
+    "expert cache hits": looked > 0 ? `${((100 * store.hits) / looked).toFixed(1)} %` : undefined,
+    "read from disk": looked > 0 ? bytes(store.bytes_read) : undefined,
+  });
+}
+
+// ---- the page ------------------------------------------------------------------------------------
+
+async function showModels() {
+  try {
+    const models = await listModels($("key").value);
+    $("model").replaceChildren(...models.map((model) => new Option(model.id, model.id)));
+    say("");
+    showStats();
+  } catch (error) {
+    say(error instanceof ApiFailure ? error.message : "The server cannot be reached.", true);
+  }
+}
+
+function toggle(buttonId, targetId, shown = $(targetId).hidden) {
+  $(targetId).hidden = !shown;
+  $(buttonId).setAttribute("aria-expanded", shown);
+}
+
+function send() {
+  const text = $("prompt").value.trim();
+  if (!text || running) return;
+  $("prompt").value = "";
+  const last = conversations.path().at(-1);
+  answer(conversations.add(last ? last.id : 0, "user", text));
+}
+
+function startAnew() {
+  running?.controller.abort();
+  conversations.begin();
+  routing.clear();
+  showConversation();
+  $("prompt").focus();
+}
+
+function restoreSettings() {
+  const kept = JSON.parse(localStorage.getItem("moxie.settings") ?? "{}");
+  for (const name of kSettings) {
+    $(name).value = kept[name] ?? "";
+    $(name).addEventListener("change", () => {
+      const now = Object.fromEntries(kSettings.map((setting) => [setting, $(setting).value]));
+      localStorage.setItem("moxie.settings", JSON.stringify(now));
+    });
+  }
+}
+
+$("composer").addEventListener("submit", (event) => {
+  event.preventDefault();
+  send();
+});
+$("prompt").addEventListener("keydown", (event) => {
+  if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+  event.preventDefault();
+  send();
+});
+$("stop").addEventListener("click", () => running?.controller.abort());
+document.addEventListener("keydown", (event) => {
+  if (event.key === "Escape") running?.controller.abort();
+  if (event.altKey && event.key.toLowerCase() === "n") startAnew();
+});
+$("new").addEventListener("click", startAnew);
+$("remove").addEventListener("click", () => {
+  if (running || !confirm("Delete this conversation?")) return;
+  conversations.remove();
+  showConversation();
+});
+$("conversation").addEventListener("change", (event) => {
+  running?.controller.abort();
+  conversations.open(Number(event.target.value));
+  showConversation();
+});
+$("settings").addEventListener("submit", (event) => event.preventDefault());
+$("settings-button").addEventListener("click", () => toggle("settings-button", "settings"));
+$("panel-button").addEventListener("click", () => toggle("panel-button", "panel"));
+$("key").addEventListener("change", showModels);
+$("model").addEventListener("change", showStats);
+
+restoreSettings();
+showConversation();
+showModels();
+toggle("panel-button", "panel", window.matchMedia("(min-width: 801px)").matches);
+$("prompt").focus();
