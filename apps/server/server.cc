@@ -19,10 +19,7 @@ struct RouteEntry {
 
 constexpr RouteEntry kRoutes[] = {
     {"GET", "/", GetPage, false},
-<<<<<<< HEAD
-=======
     {"GET", "/page/", GetPage, false},
->>>>>>> c14afe6 (Serve a page: chat with branches, and the routing of every token)
     {"GET", "/health", GetHealth, false},
     {"GET", "/ready", GetReady, false},
     {"GET", "/metrics", GetMetrics},

@@ -1,0 +1,152 @@
+#!/usr/bin/env python3
+"""The page at /, driven in a headless Chromium as a person would: type, read, stop, branch."""
+import os
+import pathlib
+import shutil
+import sys
+import tempfile
+import unittest
+
+from server import Server, chat_model
+
+try:
+    from selenium import webdriver
+    from selenium.webdriver.common.by import By
+    from selenium.webdriver.common.keys import Keys
+    from selenium.webdriver.support.ui import WebDriverWait
+except ImportError:
+    print("skipped: no selenium for Python")
+    sys.exit(77)
+if not (shutil.which("chromium") and shutil.which("chromedriver")):
+    print("skipped: no chromium and chromedriver")
+    sys.exit(77)
+
+PICTURES = os.environ.get("MOXIE_PAGE_PICTURES")  # A folder: what the page looked like, to look at.
+
+
+def browser(folder, width=1200, height=800, dark=False):
+    options = webdriver.ChromeOptions()
+    for argument in ("--headless=new", "--no-sandbox", "--disable-dev-shm-usage",
+                     f"--user-data-dir={folder}", f"--window-size={width},{height}"):
+        options.add_argument(argument)
+    if dark:
+        options.add_argument("--force-dark-mode")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    return webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
+
+
+class Page(unittest.TestCase):
+    def setUp(self):
+        self.folder = tempfile.TemporaryDirectory()
+        model = os.environ.get("MOXIE_PAGE_MODEL") or chat_model(self.folder.name)
+        self.server = Server(model, "--parallel", 2, context=512).__enter__()
+        self.drive = browser(pathlib.Path(self.folder.name) / "profile")
+        self.drive.get(self.server.url)
+
+    def tearDown(self):
+        problems = [entry for entry in self.drive.get_log("browser") if entry["level"] == "SEVERE"]
+        self.drive.quit()
+        self.server.__exit__(None, None, None)
+        self.folder.cleanup()
+        self.assertEqual(problems, [])
+
+    def element(self, identifier):
+        return self.drive.find_element(By.ID, identifier)
+
+    def all(self, selector):
+        return self.drive.find_elements(By.CSS_SELECTOR, selector)
+
+    def wait(self, condition):
+        WebDriverWait(self.drive, 60).until(lambda _: condition())
+
+    def wait_for_answer(self):
+        self.wait(lambda: self.element("send").is_displayed())
+
+    def ask(self, text):
+        self.element("prompt").send_keys(text, Keys.ENTER)
+
+    def limit(self, tokens):
+        self.element("settings-button").click()
+        for name, value in (("max_tokens", tokens), ("temperature", 0)):
+            field = self.element(name)
+            field.clear()
+            field.send_keys(str(value), Keys.TAB)
+        self.element("settings-button").click()
+
+    def picture(self, name):
+        if PICTURES:
+            self.drive.save_screenshot(f"{PICTURES}/{name}.png")
+
+    def test_answers_and_shows_the_routing(self):
+        self.limit(12)
+        self.ask("What is a mixture of experts?")
+        self.wait(lambda: self.all("li.assistant .message"))
+        self.wait_for_answer()
+        self.assertEqual([m.text for m in self.all("li.user .message")], ["What is a mixture of experts?"])
+        tokens = self.all("#tokens span")
+        self.assertTrue(tokens)
+        self.assertTrue(self.element("heat").is_displayed())
+        self.element("tokens").send_keys(Keys.ARROW_RIGHT)
+        rows = self.all("#token tr")
+        self.assertTrue(rows)
+        self.assertRegex(rows[0].text, r"layer \d+\s+\d+: \d\.\d\d")
+        self.assertIn("Evenness", self.element("heat-note").text)
+        self.picture("answer")
+
+    def test_branches_and_storage(self):
+        self.limit(4)
+        self.ask("one")
+        self.wait(lambda: self.all("li.assistant"))
+        self.wait_for_answer()
+        self.all("li.assistant .actions button")[0].click()  # Again
+        self.wait(lambda: "2 of 2" in self.all("li.assistant .actions")[0].text)
+        self.wait_for_answer()
+        self.all("li.assistant .actions button")[0].click()  # The branch before
+        self.assertIn("1 of 2", self.all("li.assistant .actions")[0].text)
+        self.all("li.user .actions button")[-1].click()  # Edit
+        field = self.all("li.user textarea")[0]
+        field.clear()
+        field.send_keys("two")
+        self.all("li.user .message button")[0].click()
+        self.wait(lambda: [m.text for m in self.all("li.user .message")] == ["two"])
+        self.wait_for_answer()
+        self.assertIn("2 of 2", self.all("li.user .actions")[0].text)
+        self.drive.refresh()
+        self.wait(lambda: self.all("li.user .message"))
+        self.assertEqual(self.all("li.user .message")[0].text, "two")
+
+    def test_stops(self):
+        self.ask("Tell me everything")
+        self.wait(lambda: len(self.all("#tokens span")) > 3)
+        self.element("prompt").send_keys(Keys.ESCAPE)
+        self.wait_for_answer()
+        self.assertLess(len(self.all("#tokens span")), 500)
+
+    def test_text_of_a_model_never_becomes_markup(self):
+        made = self.drive.execute_async_script("""
+            const done = arguments[0];
+            import("/page/markdown.js").then(({renderMarkdown}) => {
+              const element = document.createElement("div");
+              renderMarkdown(element, arguments_text);
+              done(element.innerHTML);
+            });
+            const arguments_text = "# t\\n<img src=x onerror=alert(1)> **b** `<i>` [l](javascript:alert(1))\\n" +
+                "- a\\n- b\\n\\n```js\\n<script>\\n```\\n|a|b|\\n|-|-|\\n|1|2|\\n\\n[x](https://example.org)";
+        """)
+        for tag in ("<img", "<script", "<i>", "javascript:alert(1)\""):
+            self.assertNotIn(tag, made)
+        for piece in ("<h3>t</h3>", "<strong>b</strong>", "<li>a</li>", "<pre><code>&lt;script&gt;",
+                      "<td>1</td>", 'href="https://example.org"'):
+            self.assertIn(piece, made)
+
+    def test_fits_a_phone(self):
+        self.drive.set_window_size(500, 800)
+        self.drive.refresh()
+        wide = self.drive.execute_script(
+            "return document.documentElement.scrollWidth <= window.innerWidth")
+        self.assertTrue(wide)
+        self.picture("phone")
+
+
+if __name__ == "__main__":
+    unittest.main()
