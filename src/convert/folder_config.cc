@@ -44,10 +44,10 @@ std::optional<RopeConfig> FindLlama3(const ModelConfig& config) {
   for (const double low : {1.0, 2.0}) {
     for (const double high : {4.0, 2.0, 8.0, 16.0, 32.0}) {
       // 8192 for all of Meta's models.
-      for (double context = 8192 * 128; context >= 16; context /= 2) {
+      for (int64_t context = 8192 * 128; context >= 16; context /= 2) {
         rope.low_frequency_factor = low;
         rope.high_frequency_factor = high;
-        rope.original_context = context;
+        rope.original_context = static_cast<double>(context);
         if (high > low && Close(RopeFrequencies(rope), wanted)) return rope;
       }
     }

@@ -30,7 +30,7 @@ constexpr Named kOthers[] = {{"padding_token_id", "pad_token"},
                              {"unknown_token_id", "unk_token"},
                              {"mask_token_id", "mask_token"}};
 
-void AddArrays(GgufVocabulary vocabulary, GgufMetadata* metadata) {
+void AddArrays(GgufVocabulary&& vocabulary, GgufMetadata* metadata) {
   auto& values = metadata->values;
   const bool scored = vocabulary.model != "gpt2";
   values["tokenizer.ggml.model"] = vocabulary.model;

@@ -158,7 +158,7 @@ Result<void> MakeByteLevel(const json& root, const json& model,
   }
   out->pre = *name;
   MOXIE_TRY_ASSIGN(const auto merges, ReadMerges(model));
-  for (const auto& [left, right] : merges) out->merges.push_back(left + " " + right);
+  for (const auto& [left, right] : merges) out->merges.emplace_back(left).append(" ").append(right);
   return {};
 }
 

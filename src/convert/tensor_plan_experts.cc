@@ -173,23 +173,20 @@ Result<TensorView> TensorPlanner::Mxfp4(TensorRole role, int64_t rows, int64_t c
   const int64_t experts = config_.router.experts;
   const Shape scales_shape = {experts, rows, columns / 32};
   const Shape blocks_shape = {experts, rows, columns / 32, 16};
-  const TensorInfo* found[2] = {};
-  for (const bool is_scales : {false, true}) {
-    const Role from = From(role, is_scales ? "_scales" : "_blocks");
-    const Shape& shape = is_scales ? scales_shape : blocks_shape;
+  const auto find = [&](std::string_view suffix, const Shape& shape) -> Result<const std::byte*> {
+    const Role from = From(role, suffix);
     const TensorInfo* tensor = finder_.Find(from);
     if (tensor == nullptr) return finder_.Missing(from, ShowShape(shape));
-    if (tensor->type != DType::kI8 || tensor->shape != shape || columns % 32 != 0) {
-      return finder_.Complain(*tensor, "has shape " + ShowShape(tensor->shape) + " of " +
-                                           std::string(NameOf(tensor->type)) + ", but must have " +
-                                           ShowShape(shape) + " of bytes");
-    }
-    found[is_scales ? 1 : 0] = tensor;
-  }
+    if (tensor->type == DType::kI8 && tensor->shape == shape && columns % 32 == 0)
+      return finder_.Data(*tensor);
+    return finder_.Complain(*tensor, "has shape " + ShowShape(tensor->shape) + " of " +
+                                         std::string(NameOf(tensor->type)) + ", but must have " +
+                                         ShowShape(shape) + " of bytes");
+  };
   TensorView view;
   view.type = DType::kMXFP4;
-  view.data = finder_.Data(*found[0]);
-  view.scales = finder_.Data(*found[1]);
+  MOXIE_TRY_ASSIGN(view.data, find("_blocks", blocks_shape));
+  MOXIE_TRY_ASSIGN(view.scales, find("_scales", scales_shape));
   view.rows = {{experts, rows * columns / 2}, {rows, columns / 2}};
   view.columns = {{columns, 0}};
   return view;

@@ -166,6 +166,7 @@ Result<void> Upcycle(const std::string& in, const std::string& out, const Upcycl
   MOXIE_TRY_ASSIGN(const std::vector<PlannedTensor> plan, PlanMixture(files, config, options));
   MOXIE_TRY_ASSIGN(const GgufMetadata dense, DenseMetadata(files, config));
   std::vector<TensorSpec> specs;
+  specs.reserve(plan.size());
   for (const PlannedTensor& tensor : plan) specs.push_back(tensor.spec);
   MOXIE_TRY_ASSIGN(
       TensorWriter writer,
