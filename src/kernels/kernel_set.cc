@@ -49,8 +49,8 @@ std::span<const KernelSet* const> AllKernelSets() {
   static const std::array sets = {
     &ScalarKernels(),
 #if defined(__x86_64__)
-    &kAvx512,
     &kAvx2,
+    &kAvx512,
 #endif
   };
   return sets;

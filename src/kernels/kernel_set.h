@@ -75,11 +75,11 @@ struct KernelSet {
   void (*add_scaled)(float a, const float* x, int64_t n, float* y);
 };
 
-/// All sets of this binary, the slowest at decoding first: scalar is the reference and always
-/// usable. AVX-512 is well ahead of AVX2 with many tokens and behind it with one (docs/kernels.md).
+/// All sets of this binary, scalar, the reference, first; it is always usable. AVX-512 is well
+/// ahead of AVX2 with many tokens and behind it with one (docs/kernels.md).
 std::span<const KernelSet* const> AllKernelSets();
 
-/// The usable set that decodes fastest.
+/// The last usable set: the nearest to float32 of the fast ones, and the fastest with many tokens.
 const KernelSet& BestKernelSet();
 
 /// The set of that name; null where there is none or it is not usable here.
