@@ -45,6 +45,8 @@ struct Request {
   int32_t prompt_logprobs = -1;    ///< the same for each token of the prompt but the first, in
                                    ///< Completion::prompt_logprobs; nothing is reused then
   bool show_special = false;       ///< special tokens' text is part of the answer's text
+  std::string user;                ///< whose it is: users are served equally
+  int32_t priority = 0;            ///< lower ones start first, whoever's they are
   bool observe_routing = false;    ///< fill Completion::routing
   bool trace_routing = false;      ///< fill Event::routing
   /// What the answer must look like, or nothing. It ends where nothing can follow, also where
@@ -111,9 +113,10 @@ struct EngineStats {
 
 /// Runs many requests at once on one model: continuous batching (Orca, OSDI '22). Each step is one
 /// forward pass over whatever is due: the next token of every running answer, and as much of the
-/// waiting prompts as fits. A request is admitted when the cache has room for all it may need, in
-/// order of arrival. Keys and values of finished requests stay until room is needed, and a new
-/// prompt that begins like one of them takes over its beginning.
+/// waiting prompts as fits. A request is admitted when the cache has room for all it may need; by
+/// priority, then so that users get equally many tokens computed, then by arrival. Keys and values
+/// of finished requests stay until room is needed, and a new prompt that begins like one of them
+/// takes over its beginning.
 ///
 /// For one file, kernel set, prompt and seed the answer is the same at any thread count. Submit,
 /// Cancel and idle may be called from any thread; Step by one thread at a time.

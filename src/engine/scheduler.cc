@@ -10,6 +10,10 @@ namespace {
 /// Logits of one pass for scoring prompts take no more than this: their chunks are cut to fit.
 constexpr int64_t kScoreBytes = 16 << 20;
 
+bool NeedsNoPass(const RunningRequest& request) {
+  return request.request().max_tokens == 0 && !request.scores_prompt();
+}
+
 }  // namespace
 
 Scheduler::Scheduler(Model::Parts& parts)
@@ -45,9 +49,9 @@ Result<RequestId> Scheduler::Submit(Request request, EventHandler on_event,
   const std::lock_guard lock(mutex_);
   const RequestId id = ++last_id_;
   ++unfinished_;
-  waiting_.push_back(std::make_unique<RunningRequest>(id, std::move(request), std::move(on_event),
-                                                      std::move(on_finish), *parts_.tokenizer,
-                                                      std::move(sampler), parts_.options.context));
+  waiting_.Push(std::make_unique<RunningRequest>(id, std::move(request), std::move(on_event),
+                                                 std::move(on_finish), *parts_.tokenizer,
+                                                 std::move(sampler), parts_.options.context));
   return id;
 }
 
@@ -66,6 +70,7 @@ void Scheduler::Step() {
   Admit();
   ComposeBatch();
   if (chunks_.empty()) return;
+  ChargeUsers();
   const ForwardObservers observers{.routing = parts_.config.is_mixture() ? &routing_ : nullptr,
                                    .profile = profile_};
   const Result<void> done = parts_.decoder->Forward(chunks_, *parts_.cache, logits_, observers);
@@ -81,14 +86,14 @@ void Scheduler::TakeCancelled() {
   {
     const std::lock_guard lock(mutex_);
     if (cancelled_.empty()) return;
-    const auto take = [&](auto& list) {
-      for (auto& request : list) {
-        if (cancelled_.contains(request->id())) ended.push_back(std::move(request));
-      }
-      std::erase(list, nullptr);
+    const auto is_cancelled = [&](const RunningRequest& request) {
+      return cancelled_.contains(request.id());
     };
-    take(waiting_);
-    take(running_);
+    ended = waiting_.TakeIf(is_cancelled);
+    for (auto& request : running_) {
+      if (is_cancelled(*request)) ended.push_back(std::move(request));
+    }
+    std::erase(running_, nullptr);
     stats_.running = std::ssize(running_);
     cancelled_.clear();
   }
@@ -99,25 +104,26 @@ void Scheduler::TakeCancelled() {
 }
 
 void Scheduler::Admit() {
-  while (true) {
-    std::unique_ptr<RunningRequest> next;
-    {
-      const std::lock_guard lock(mutex_);
-      if (waiting_.empty()) return;
-      next = std::move(waiting_.front());
-      waiting_.pop_front();
-    }
-    if (next->request().max_tokens == 0 && !next->scores_prompt()) {
+  while (std::unique_ptr<RunningRequest> next = TakeStartable()) {
+    if (NeedsNoPass(*next)) {
       next->End(FinishReason::kLength);
       Finish(*next, next->TakeCompletion());
-    } else if (Start(*next)) {
-      running_.push_back(std::move(next));
     } else {
-      const std::lock_guard lock(mutex_);
-      waiting_.push_front(std::move(next));
-      return;
+      running_.push_back(std::move(next));
     }
   }
+}
+
+/// The request that is next, started; null where none waits or it must go on waiting.
+std::unique_ptr<RunningRequest> Scheduler::TakeStartable() {
+  RunningRequest* next = nullptr;
+  {
+    const std::lock_guard lock(mutex_);
+    next = waiting_.Next();
+  }
+  if (next == nullptr || (!NeedsNoPass(*next) && !Start(*next))) return nullptr;
+  const std::lock_guard lock(mutex_);
+  return waiting_.Take(*next);
 }
 
 int64_t Scheduler::FreePages() const {
@@ -221,6 +227,12 @@ void Scheduler::ComposeBatch() {
   logits_.resize(static_cast<size_t>(logit_rows_ * parts_.config.vocab_size));
 }
 
+void Scheduler::ChargeUsers() {
+  const std::lock_guard lock(mutex_);
+  for (size_t i = 0; i < chunks_.size(); ++i)
+    waiting_.Charge(batch_[i]->request().user, std::ssize(chunks_[i].tokens));
+}
+
 void Scheduler::AddChunk(RunningRequest& request, int64_t tokens, bool score) {
   const bool last = tokens == request.pending();
   logit_rows_ += score ? tokens : last ? 1 : 0;
@@ -320,6 +332,7 @@ void Scheduler::Finish(RunningRequest& request, Result<Completion> result) {
   {
     const std::lock_guard lock(mutex_);
     --unfinished_;
+    waiting_.Leave(request.request().user);
   }
   if (request.on_finish) request.on_finish(request.id(), std::move(result));
 }

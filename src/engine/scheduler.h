@@ -1,7 +1,6 @@
 #pragma once
 
 #include <chrono>
-#include <deque>
 #include <memory>
 #include <mutex>
 #include <set>
@@ -11,6 +10,7 @@
 #include "engine/prefix_cache.h"
 #include "engine/routing_recorder.h"
 #include "engine/running_request.h"
+#include "engine/waiting_queue.h"
 #include "moxie/generate.h"
 
 namespace moxie {
@@ -18,11 +18,13 @@ namespace moxie {
 /// Decides what each forward pass computes (continuous batching: Yu et al., Orca, OSDI '22).
 ///
 /// A pass holds one token of every running answer, then as much of the running prompts as
-/// batch_tokens allows, in order of arrival. A waiting request starts when a sequence and pages
-/// for its prompt and its longest possible answer can be had, so a running one never lacks pages.
+/// batch_tokens allows, in order of admission. A waiting request starts when a sequence and pages
+/// for its prompt and its longest possible answer can be had, so a running one never lacks pages;
+/// which one is next, WaitingQueue says.
 /// A prompt shares the pages of its beginning with finished requests and with running ones; while
 /// an earlier request still computes that beginning, the later one waits for it.
-/// Nobody overtakes: a large request at the head of the queue waits until it fits.
+/// A large request that is next waits until it fits; only a more urgent one or one of a user who
+/// had less goes before it.
 class Scheduler {
  public:
   explicit Scheduler(Model::Parts& parts);
@@ -45,8 +47,10 @@ class Scheduler {
   Result<void> Check(const Request& request) const;
   void TakeCancelled();
   void Admit();
+  std::unique_ptr<RunningRequest> TakeStartable();
   bool Start(RunningRequest& request);
   void ComposeBatch();
+  void ChargeUsers();
   void AddChunk(RunningRequest& request, int64_t tokens, bool score);
   void UpdateStats(int64_t prompt_tokens, int64_t generated);
   void TakeResults();
@@ -74,7 +78,7 @@ class Scheduler {
   RunningList running_;  // In order of admission.
 
   mutable std::mutex mutex_;  // Guards what follows: Submit and Cancel come from any thread.
-  std::deque<std::unique_ptr<RunningRequest>> waiting_;
+  WaitingQueue waiting_;
   std::set<RequestId> cancelled_;
   RequestId last_id_ = 0;
   EngineStats stats_;       // All but routing and waiting.
