@@ -60,7 +60,7 @@ bool Access::KnownOrigin(std::string_view origin, std::string_view host) const {
   return scheme != std::string_view::npos && origin.substr(scheme + 3) == host;
 }
 
-ApiError Access::Check(const HttpRequest& request, bool needs_key, std::string& user) const {
+ApiError Access::Check(const HttpRequest& request, bool needs_key, std::string& key) const {
   const std::string_view host = request.Header("host");
   const std::string_view origin = request.Header("origin");
   if (!KnownHost(host))
@@ -72,7 +72,7 @@ ApiError Access::Check(const HttpRequest& request, bool needs_key, std::string& 
   const std::string_view given = GivenKey(request);
   for (size_t i = 0; i < options_.keys.size(); ++i) {
     if (!SameSecret(given, options_.keys[i])) continue;
-    user = "key" + std::to_string(i + 1);
+    key = "key" + std::to_string(i + 1);
     return {};
   }
   return Refused(401,

@@ -21,8 +21,8 @@ class Access {
  public:
   Access(AccessOptions options, bool loopback);
 
-  /// Status 0, or 401 or 403. `user` becomes "key1", "key2", ... for the key that was given.
-  ApiError Check(const HttpRequest& request, bool needs_key, std::string& user) const;
+  /// Status 0, or 401 or 403. `key` becomes "key1", "key2", ... for the key that was given.
+  ApiError Check(const HttpRequest& request, bool needs_key, std::string& key) const;
 
   /// Headers that let an allowed origin read the answer; empty for requests without one.
   Headers CorsHeaders(const HttpRequest& request) const;

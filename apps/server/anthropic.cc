@@ -3,6 +3,7 @@
 #include <string>
 
 #include "server/chat_request.h"
+#include "server/model_call.h"
 #include "server/routes.h"
 
 namespace moxie::server {
@@ -205,56 +206,55 @@ Json ToOpenAi(const Json& body) {
     out["parallel_tool_calls"] =
         !(choice.is_object() && choice.value("disable_parallel_tool_use", Json()) == true);
   }
+  if (body.contains("metadata") && body["metadata"].is_object() &&
+      body["metadata"].contains("user_id"))
+    out["user"] = body["metadata"]["user_id"];
   if (body.contains("stop_sequences")) out["stop"] = body["stop_sequences"];
   return out;
 }
 
-/// Reads the body up to the prompt; null after an error.
-std::shared_ptr<ModelHost> Read(Server& server, const Call& call, Json& body, Request& request,
-                                ChatRequest& chat, ApiError& error) {
+/// A call read up to the prompt.
+struct Prepared {
+  ModelCall asked;
+  Request request;
+  std::optional<ToolCallFormat> tools;
+};
+
+std::optional<Prepared> Prepare(const Server& server, const Call& call, ApiError& error) {
   const std::optional<Json> given = ParseBody(call.http.body, error);
-  if (!given) return nullptr;
-  body = ToOpenAi(*given);
-  Fields fields(body, error);
-  const std::string model = fields.String("model", server.default_name());
-  auto host = fields.ok() ? server.FindModel(model, error) : nullptr;
-  if (host == nullptr) return nullptr;
-  request = ReadSampling(fields, server.options().limits);
-  chat = ReadChatRequest(fields);
-  if (!fields.ok() || !Prepare(*host, chat, request, error)) return nullptr;
-  return host;
+  auto asked = given ? ReadModelCall(server, ToOpenAi(*given), error) : std::nullopt;
+  if (!asked) return std::nullopt;
+  Fields fields(asked->body, error);
+  Request request = ReadRequest(fields, call, server.options().limits);
+  const ChatRequest chat = ReadChatRequest(fields);
+  if (!fields.ok() || !Prepare(*asked->host, chat, request, error)) return std::nullopt;
+  std::optional<ToolCallFormat> tools;
+  if (chat.has_tools()) tools = FormatOf(*asked->host);
+  return Prepared{std::move(*asked), std::move(request), tools};
 }
 
 }  // namespace
 
 void PostMessages(Server& server, const Call& call) {
   ApiError error;
-  Json body;
-  Request request;
-  ChatRequest chat;
-  const auto host = Read(server, call, body, request, chat, error);
-  if (host == nullptr) return SendError(call, error);
-  Fields fields(body, error);
+  std::optional<Prepared> prepared = Prepare(server, call, error);
+  if (!prepared) return SendError(call, error);
+  auto& [asked, request, tools] = *prepared;
+  Fields fields(asked.body, error);
   if (!fields.Has("max_tokens")) fields.Fail("max_tokens", " is missing");
   request.max_tokens = fields.Integer("max_tokens", 0, 1, 1 << 30);
   const bool stream = fields.Bool("stream", false);
   if (!fields.ok()) return SendError(call, error);
-  std::optional<ToolCallFormat> tools;
-  if (chat.has_tools()) tools = FormatOf(*host);
-  auto answer =
-      std::make_unique<MessagesAnswer>(call, fields.String("model", server.default_name()), stream,
-                                       std::ssize(request.prompt), tools);
-  Generate(server, call, host, {std::move(request)}, std::move(answer));
+  auto answer = std::make_unique<MessagesAnswer>(call, asked.model, stream,
+                                                 std::ssize(request.prompt), tools);
+  Generate(server, call, asked.host, {std::move(request)}, std::move(answer));
 }
 
 void PostCountTokens(Server& server, const Call& call) {
   ApiError error;
-  Json body;
-  Request request;
-  ChatRequest chat;
-  const auto host = Read(server, call, body, request, chat, error);
-  if (host == nullptr) return SendError(call, error);
-  call.exchange->Send({.body = ToText({{"input_tokens", request.prompt.size()}})});
+  const std::optional<Prepared> prepared = Prepare(server, call, error);
+  if (!prepared) return SendError(call, error);
+  call.exchange->Send({.body = ToText({{"input_tokens", prepared->request.prompt.size()}})});
 }
 
 }  // namespace moxie::server

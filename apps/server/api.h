@@ -30,8 +30,8 @@ std::string ErrorJson(const ApiError& error);
 struct Call {
   HttpRequest http;
   std::shared_ptr<Exchange> exchange;
-  std::string id;    ///< sent back as x-request-id
-  std::string user;  ///< who asks, for fairness: the API key's number, then the body's user field
+  std::string id;   ///< sent back as x-request-id
+  std::string key;  ///< "key1", ... for the API key that was given, or empty
 };
 
 /// Seconds since 1970.

@@ -1,21 +1,20 @@
 // POST /v1/completions, OpenAI's text completion.
 #include <algorithm>
+#include <functional>
+#include <numeric>
 #include <string>
 
-#include "server/generation.h"
 #include "server/logprobs.h"
+#include "server/openai_answer.h"
 #include "server/routes.h"
 
 namespace moxie::server {
 namespace {
 
 struct Wanted {
-  std::string model;
-  bool stream = false;
-  bool usage_chunk = false;
+  AnswerForm form;
   bool echo = false;
-  bool logprobs = false;
-  int64_t n = 1;
+  int64_t best_of = 1;  ///< answers of each prompt, of which the form's n likeliest are sent
   std::vector<std::vector<TokenId>> prompts;
 };
 
@@ -23,75 +22,73 @@ struct Wanted {
 struct Choice {
   TextLogprobs logprobs;
   std::vector<Token> tokens;  ///< whose log-probabilities follow the prompt's
+  double logprob = 0;         ///< of the answer so far
+  int64_t length = 0;
+
+  double mean_logprob() const { return length > 0 ? logprob / static_cast<double>(length) : 0; }
 };
 
-class CompletionsAnswer final : public Answer {
+class CompletionsAnswer final : public OpenAiAnswer {
  public:
   CompletionsAnswer(const Call& call, std::shared_ptr<ModelHost> host, Wanted wanted)
-      : Answer(call),
+      : OpenAiAnswer(call, wanted.form, {"text_completion", "text_completion", "cmpl-"},
+                     wanted.prompts.size() * static_cast<size_t>(wanted.best_of)),
         host_(std::move(host)),
         wanted_(std::move(wanted)),
-        id_(RandomId("cmpl-")),
-        created_(UnixTime()) {
-    for (size_t i = 0; i < wanted_.prompts.size() * static_cast<size_t>(wanted_.n); ++i)
-      choices_.push_back({TextLogprobs(host_->model().tokenizer()), {}});
-    if (!wanted_.stream) return;
-    StartEventStream(exchange());
+        choices_(choices(), {TextLogprobs(host_->model().tokenizer()), {}}) {
+    if (!form().stream) return;
+    StartStream();
     if (!wanted_.echo) return;
-    for (size_t i = 0; i < choices_.size(); ++i) WriteChunk(i, PromptText(i), nullptr, nullptr);
+    for (size_t i = 0; i < choices(); ++i) Write(i, PromptText(i), nullptr, nullptr);
   }
 
   void OnToken(size_t choice, const Token& token) override {
-    TextLogprobs& logprobs = choices_[choice].logprobs;
-    if (wanted_.logprobs && token.id >= 0) choices_[choice].tokens.push_back(token);
-    if (!wanted_.stream) return;
-    AddTokens(choices_[choice]);
-    WriteChunk(choice, token.text, wanted_.logprobs ? logprobs.TakeJson() : nullptr, nullptr);
+    Choice& mine = choices_[choice];
+    if (!token.logprobs.empty()) {
+      mine.logprob += token.logprobs.front().logprob;
+      ++mine.length;
+    }
+    if (form().logprobs && token.id >= 0) mine.tokens.push_back(token);
+    if (!form().stream) return;
+    AddTokens(mine);
+    Write(choice, token.text, TakeLogprobs(mine), nullptr);
   }
 
   void OnChoice(size_t choice, Completion completion) override {
-    usage_.Add(completion, choice % static_cast<size_t>(wanted_.n) == 0);
+    usage().Add(completion, choice % best_of() == 0);
     const std::string reason(NameOf(completion.finish_reason));
-    if (wanted_.stream) return WriteChunk(choice, "", nullptr, reason);
+    if (form().stream) return Write(choice, "", nullptr, reason);
     Choice& mine = choices_[choice];
     for (size_t i = 0; i < completion.prompt_logprobs.size(); ++i)
       mine.logprobs.Add(PromptOf(choice)[i], completion.prompt_logprobs[i]);
     AddTokens(mine);
-    if (finished_.size() < choices_.size()) finished_.resize(choices_.size());
-    finished_[choice] = {
-        {"index", choice},
-        {"text", (wanted_.echo ? PromptText(choice) : "") + completion.text},
-        {"logprobs", wanted_.logprobs ? mine.logprobs.TakeJson() : OrderedJson(nullptr)},
-        {"finish_reason", reason}};
-  }
-
-  void OnEnd() override {
-    if (!wanted_.stream) {
-      OrderedJson body = Head();
-      body["choices"] = finished_;
-      body["usage"] = usage_.ToJson();
-      return exchange().Send({.body = ToText(body)});
-    }
-    if (wanted_.usage_chunk) {
-      OrderedJson chunk = Head();
-      chunk["choices"] = OrderedJson::array();
-      chunk["usage"] = usage_.ToJson();
-      exchange().Write(ServerSentEvent(chunk));
-    }
-    exchange().Write("data: [DONE]\n\n");
-    exchange().EndStream();
+    const std::string text = (wanted_.echo ? PromptText(choice) : "") + completion.text;
+    Keep(choice, ToJson(choice, text, TakeLogprobs(mine), reason));
   }
 
  private:
-  OrderedJson Head() const {
-    return {{"id", id_},
-            {"object", "text_completion"},
-            {"created", created_},
-            {"model", wanted_.model}};
+  size_t best_of() const { return static_cast<size_t>(wanted_.best_of); }
+
+  /// Of each prompt's answers the likeliest by token, best first.
+  std::vector<OrderedJson> TakeKept() override {
+    std::vector<OrderedJson> all = OpenAiAnswer::TakeKept();
+    if (wanted_.best_of == form().n) return all;
+    std::vector<OrderedJson> best;
+    for (size_t first = 0; first < all.size(); first += best_of()) {
+      std::vector<size_t> order(best_of());
+      std::iota(order.begin(), order.end(), first);
+      std::ranges::stable_sort(order, std::greater(),
+                               [&](size_t i) { return choices_[i].mean_logprob(); });
+      for (size_t i = 0; i < static_cast<size_t>(form().n); ++i) {
+        all[order[i]]["index"] = best.size();
+        best.push_back(std::move(all[order[i]]));
+      }
+    }
+    return best;
   }
 
   const std::vector<TokenId>& PromptOf(size_t choice) const {
-    return wanted_.prompts[choice / static_cast<size_t>(wanted_.n)];
+    return wanted_.prompts[choice / best_of()];
   }
 
   std::string PromptText(size_t choice) const {
@@ -103,23 +100,25 @@ class CompletionsAnswer final : public Answer {
     choice.tokens.clear();
   }
 
-  void WriteChunk(size_t choice, const std::string& text, OrderedJson logprobs,
-                  OrderedJson reason) {
-    OrderedJson chunk = Head();
-    chunk["choices"] = {{{"index", choice},
-                         {"text", text},
-                         {"logprobs", std::move(logprobs)},
-                         {"finish_reason", std::move(reason)}}};
-    exchange().Write(ServerSentEvent(chunk));
+  OrderedJson TakeLogprobs(Choice& choice) const {
+    return form().logprobs ? choice.logprobs.TakeJson() : OrderedJson(nullptr);
+  }
+
+  static OrderedJson ToJson(size_t choice, const std::string& text, OrderedJson logprobs,
+                            OrderedJson reason) {
+    return {{"index", choice},
+            {"text", text},
+            {"logprobs", std::move(logprobs)},
+            {"finish_reason", std::move(reason)}};
+  }
+
+  void Write(size_t choice, const std::string& text, OrderedJson logprobs, OrderedJson reason) {
+    WriteChunk(ToJson(choice, text, std::move(logprobs), std::move(reason)));
   }
 
   std::shared_ptr<ModelHost> host_;
   Wanted wanted_;
-  std::string id_;
-  int64_t created_;
   std::vector<Choice> choices_;
-  std::vector<OrderedJson> finished_;
-  Usage usage_;
 };
 
 /// Ids are taken as they are; text is encoded with what the tokenizer adds.
@@ -165,32 +164,26 @@ void ReadPrompts(Fields& fields, const RequestLimits& limits, const Tokenizer& t
 void PostCompletions(Server& server, const Call& call) {
   ApiError error;
   const auto respond = [&] { call.exchange->Send(ErrorResponse(error)); };
-  const std::optional<Json> body = ParseBody(call.http.body, error);
-  if (!body) return respond();
-  Fields fields(*body, error);
+  const auto asked = ReadModelCall(server, call, error);
+  if (!asked) return respond();
+  Fields fields(asked->body, error);
   const RequestLimits& limits = server.options().limits;
-  Wanted wanted;
-  wanted.model = fields.String("model", server.default_name());
-  if (!fields.ok()) return respond();
-  const auto host = server.FindModel(wanted.model, error);
-  if (host == nullptr) return respond();
-
-  Request request = ReadSampling(fields, limits);
+  Request request = ReadRequest(fields, call, limits);
+  Wanted wanted{.form = ReadAnswerForm(fields, asked->model, limits), .prompts = {}};
   request.max_tokens = fields.Integer("max_tokens", 16, 0, 1 << 30);
   request.top_logprobs =
       static_cast<int32_t>(fields.Integer("logprobs", -1, 0, limits.top_logprobs));
-  wanted.logprobs = request.top_logprobs >= 0;
-  wanted.n = fields.Integer("n", 1, 1, limits.choices);
-  if (fields.Integer("best_of", wanted.n, 1, limits.choices) != wanted.n)
-    fields.Fail("best_of", " is not supported unless it equals n");
+  wanted.form.logprobs = request.top_logprobs >= 0;
+  wanted.best_of = fields.Integer("best_of", wanted.form.n, wanted.form.n, limits.choices);
+  if (wanted.best_of > wanted.form.n) {
+    if (wanted.form.stream) fields.Fail("best_of", " above n does not go with stream");
+    request.top_logprobs = std::max(request.top_logprobs, 0);
+  }
   if (!fields.String("suffix").empty()) fields.Fail("suffix", " is not supported");
   wanted.echo = fields.Bool("echo", false);
-  wanted.stream = fields.Bool("stream", false);
-  if (const Json* options = fields.Object("stream_options"))
-    wanted.usage_chunk = Fields(*options, error, "stream_options.").Bool("include_usage", false);
-  ReadPrompts(fields, limits, host->model().tokenizer(), wanted);
-  if (wanted.echo && wanted.logprobs) {
-    if (wanted.stream) fields.Fail("stream", " does not go with echo and logprobs together");
+  ReadPrompts(fields, limits, asked->host->model().tokenizer(), wanted);
+  if (wanted.echo && wanted.form.logprobs) {
+    if (wanted.form.stream) fields.Fail("stream", " does not go with echo and logprobs together");
     request.prompt_logprobs = request.top_logprobs;
     // Evaluation harnesses score the prompt and count on one entry after it, whatever it is.
     if (request.max_tokens == 1) request.end_at_stop_tokens = false;
@@ -200,10 +193,10 @@ void PostCompletions(Server& server, const Call& call) {
   std::vector<Request> requests;
   for (const auto& prompt : wanted.prompts) {
     request.prompt = prompt;
-    for (Request& choice : Repeat(request, wanted.n)) requests.push_back(std::move(choice));
+    for (Request& choice : Repeat(request, wanted.best_of)) requests.push_back(std::move(choice));
   }
-  auto answer = std::make_unique<CompletionsAnswer>(call, host, std::move(wanted));
-  Generate(server, call, host, std::move(requests), std::move(answer));
+  auto answer = std::make_unique<CompletionsAnswer>(call, asked->host, std::move(wanted));
+  Generate(server, call, asked->host, std::move(requests), std::move(answer));
 }
 
 }  // namespace moxie::server

@@ -94,6 +94,17 @@ uint64_t RandomSeed() {
   return (uint64_t{device()} << 32) | device();
 }
 
+/// Whom a request is counted for: the key's holder, and the one whom this names; where nobody is
+/// named, the connection.
+std::string ReadUser(Fields& fields, const Call& call) {
+  constexpr size_t kMostBytes = 256;
+  const std::string user = fields.String("user");
+  if (user.size() > kMostBytes)
+    fields.Fail("user", " has more than " + std::to_string(kMostBytes) + " bytes");
+  if (call.key.empty() && user.empty()) return call.http.client;
+  return call.key + "/" + user;
+}
+
 void ReadLogitBias(Fields& fields, const RequestLimits& limits, SamplingOptions& sampling) {
   const Json* biases = fields.Object("logit_bias");
   if (biases == nullptr) return;
@@ -131,8 +142,12 @@ void Generate(Server& server, const Call& call, const std::shared_ptr<ModelHost>
   std::make_shared<Generation>(server, host, std::move(answer))->Start(call, std::move(requests));
 }
 
-Request ReadSampling(Fields& fields, const RequestLimits& limits) {
+Request ReadRequest(Fields& fields, const Call& call, const RequestLimits& limits) {
   Request request;
+  request.user = ReadUser(fields, call);
+  constexpr int64_t kMostPriority = 1000;
+  request.priority =
+      static_cast<int32_t>(fields.Integer("priority", 0, -kMostPriority, kMostPriority));
   SamplingOptions& sampling = request.sampling;
   const auto number = [&](const char* name, double absent, double least, double most) {
     return static_cast<float>(fields.Number(name, absent, least, most));

@@ -33,10 +33,11 @@ class Answer {
 void Generate(Server& server, const Call& call, const std::shared_ptr<ModelHost>& host,
               std::vector<Request> requests, std::unique_ptr<Answer> answer);
 
-/// The request of a body's sampling fields: temperature, top_p, seed, stop, logit_bias, ... of
-/// OpenAI's, and top_k, min_p, typical_p, repeat_penalty, repeat_last_n, ignore_eos.
+/// The request of what all protocols' bodies may have: whose it is (the key and the field user, or
+/// the connection), priority, and the sampling fields: temperature, top_p, seed, stop, logit_bias,
+/// ... of OpenAI's, and top_k, min_p, typical_p, repeat_penalty, repeat_last_n, ignore_eos.
 /// Neither prompt nor max_tokens nor logprobs are among them.
-Request ReadSampling(Fields& fields, const RequestLimits& limits);
+Request ReadRequest(Fields& fields, const Call& call, const RequestLimits& limits);
 
 /// One for each choice of one prompt: their seeds follow each other, so that choices differ.
 std::vector<Request> Repeat(const Request& request, int64_t choices);

@@ -479,7 +479,7 @@ class AsioServer final : public HttpServer {
     ErrorValue ignored;
     socket.set_option(Tcp::no_delay(true), ignored);
     const auto remote = socket.remote_endpoint(ignored);
-    const std::string client = remote.address().to_string();
+    const std::string client = remote.address().to_string() + ":" + std::to_string(remote.port());
     std::shared_ptr<Connection> connection;
     if (tls_) {
       connection = std::make_shared<ConnectionOf<TlsStream>>(

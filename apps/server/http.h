@@ -21,7 +21,7 @@ struct HttpRequest {
   std::string query;
   Headers headers;
   std::string body;
-  std::string client;  ///< its address
+  std::string client;  ///< its address and port: the connection
 
   /// The first header of that name in any case, or empty.
   std::string_view Header(std::string_view name) const;

@@ -119,6 +119,12 @@ const Json* Fields::Object(const char* name) {
   return field == nullptr ? nullptr : Typed(name, field->is_object(), "an object");
 }
 
+Fields Fields::Within(const char* name) {
+  static const Json kEmpty = Json::object();
+  const Json* object = Object(name);
+  return {object != nullptr ? *object : kEmpty, error_, prefix_ + name + "."};
+}
+
 const Json* Fields::Array(const char* name) {
   const Json* field = Any(name);
   return field == nullptr ? nullptr : Typed(name, field->is_array(), "a list");

@@ -43,6 +43,8 @@ class Fields {
   const Json* Object(const char* name);
   const Json* Array(const char* name);
   const Json* Any(const char* name) const;
+  /// The fields of the object of that name; where there is none, of an empty one.
+  Fields Within(const char* name);
 
   void Fail(const std::string& name, const std::string& message);
   bool ok() const { return error_.status == 0; }

@@ -147,7 +147,7 @@ void Server::Handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
     for (const RouteEntry& route : kRoutes)
       if (Matches(route, call.http.path) && !route.needs_key) needs_key = false;
     if (call.http.method == "OPTIONS") needs_key = false;
-    return access_.Check(call.http, needs_key, call.user);
+    return access_.Check(call.http, needs_key, call.key);
   }();
   Headers headers = {{"X-Request-Id", call.id}};
   if (refused.status != 403) {
@@ -157,7 +157,7 @@ void Server::Handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
                      {"client", call.http.client},
                      {"method", call.http.method},
                      {"path", call.http.path}};
-  if (!call.user.empty()) fields["key"] = call.user;
+  if (!call.key.empty()) fields["key"] = call.key;
   const std::string_view trace = call.http.Header("traceparent");
   if (IsTame(trace)) fields["traceparent"] = trace;
   if (log_.prompts()) fields["body"] = call.http.body;

@@ -1,34 +1,15 @@
 // POST /tokenize and /detokenize, GET /tokenizer_info: what a client without the tokenizer needs.
 #include <limits>
 
-#include "server/json.h"
+#include "server/model_call.h"
 #include "server/routes.h"
 
 namespace moxie::server {
-namespace {
-
-/// Reads the body and finds the model that it names; null after an error was sent.
-std::shared_ptr<ModelHost> Open(Server& server, const Call& call, std::optional<Json>& body,
-                                ApiError& error) {
-  body = ParseBody(call.http.body, error);
-  std::shared_ptr<ModelHost> host;
-  if (body) {
-    Fields fields(*body, error);
-    const std::string model = fields.String("model", server.default_name());
-    if (fields.ok()) host = server.FindModel(model, error);
-  }
-  if (host == nullptr) call.exchange->Send(ErrorResponse(error));
-  return host;
-}
-
-}  // namespace
-
 void PostTokenize(Server& server, const Call& call) {
   ApiError error;
-  std::optional<Json> body;
-  const auto host = Open(server, call, body, error);
-  if (host == nullptr) return;
-  Fields fields(*body, error);
+  const auto asked = ReadModelCall(server, call, error);
+  if (!asked) return call.exchange->Send(ErrorResponse(error));
+  Fields fields(asked->body, error);
   // "prompt" as vLLM's, "content" as llama.cpp's server calls it.
   const char* name = fields.Has("content") ? "content" : "prompt";
   if (!fields.Has(name)) fields.Fail("prompt", " is missing");
@@ -36,18 +17,17 @@ void PostTokenize(Server& server, const Call& call) {
   const EncodeOptions options{.add_special = fields.Bool("add_special_tokens", true),
                               .parse_special = fields.Bool("parse_special", true)};
   if (!fields.ok()) return call.exchange->Send(ErrorResponse(error));
-  const std::vector<TokenId> ids = host->model().tokenizer().Encode(text, options);
-  call.exchange->Send(
-      {.body = ToText(
-           {{"count", ids.size()}, {"max_model_len", host->model().context()}, {"tokens", ids}})});
+  const std::vector<TokenId> ids = asked->host->model().tokenizer().Encode(text, options);
+  call.exchange->Send({.body = ToText({{"count", ids.size()},
+                                       {"max_model_len", asked->host->model().context()},
+                                       {"tokens", ids}})});
 }
 
 void PostDetokenize(Server& server, const Call& call) {
   ApiError error;
-  std::optional<Json> body;
-  const auto host = Open(server, call, body, error);
-  if (host == nullptr) return;
-  Fields fields(*body, error);
+  const auto asked = ReadModelCall(server, call, error);
+  if (!asked) return call.exchange->Send(ErrorResponse(error));
+  Fields fields(asked->body, error);
   const Json* tokens = fields.Array("tokens");
   if (tokens == nullptr) fields.Fail("tokens", " is missing");
   std::vector<TokenId> ids;
@@ -60,7 +40,7 @@ void PostDetokenize(Server& server, const Call& call) {
     ids.push_back(static_cast<TokenId>(id));
   }
   if (!fields.ok()) return call.exchange->Send(ErrorResponse(error));
-  const std::string text = host->model().tokenizer().Decode(ids, false);
+  const std::string text = asked->host->model().tokenizer().Decode(ids, false);
   call.exchange->Send({.body = ToText({{"prompt", text}, {"content", text}})});
 }
 

@@ -252,7 +252,7 @@ void Scheduler::TakeResults() {
   const auto vocab = static_cast<size_t>(parts_.config.vocab_size);
   size_t row = 0;
   int64_t prompt_tokens = 0, generated = 0;
-  std::vector<RunningRequest*> finished;
+  std::vector<std::pair<RunningRequest*, Result<Completion>>> finished;
   for (size_t i = 0; i < chunks_.size(); ++i) {
     RunningRequest& request = *batch_[i];
     const auto tokens = std::ssize(chunks_[i].tokens);
@@ -273,21 +273,25 @@ void Scheduler::TakeResults() {
     ++row;
     ++generated;
     if (last && !*last) continue;
-    finished.push_back(&request);
-    Finish(request, last ? Result<Completion>(request.TakeCompletion()) : last.error());
+    finished.emplace_back(&request,
+                          last ? Result<Completion>(request.TakeCompletion()) : last.error());
   }
-  Remove(finished);
-  UpdateStats(prompt_tokens, generated);
+  // Whoever hears of an end finds it counted.
+  UpdateStats(prompt_tokens, generated, std::ssize(finished));
+  for (auto& [request, result] : finished) {
+    Finish(*request, std::move(result));
+    std::erase_if(running_, [&](const auto& running) { return running.get() == request; });
+  }
 }
 
-void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
+void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated, int64_t finished) {
   const int64_t pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
   const int64_t free_pages = std::min(FreePages(), pages);
   const std::lock_guard lock(mutex_);
   ++stats_.passes;
   stats_.prompt_tokens += prompt_tokens;
   stats_.generated_tokens += generated;
-  stats_.running = std::ssize(running_);
+  stats_.running = std::ssize(running_) - finished;
   stats_.kv_pages = pages;
   stats_.kv_pages_used = pages - free_pages;
 }
@@ -303,19 +307,15 @@ EngineStats Scheduler::Stats() const {
   return stats;
 }
 
-void Scheduler::Remove(const std::vector<RunningRequest*>& finished) {
-  std::erase_if(running_, [&](const auto& request) {
-    return std::find(finished.begin(), finished.end(), request.get()) != finished.end();
-  });
-}
-
 void Scheduler::FailBatch(const Error& error) {
   for (RunningRequest* request : batch_) {
     parts_.cache->FreeSequence(request->sequence);
     request->sequence = -1;
     Finish(*request, error);
   }
-  Remove(batch_);
+  std::erase_if(running_, [&](const auto& request) {
+    return std::find(batch_.begin(), batch_.end(), request.get()) != batch_.end();
+  });
 }
 
 void Scheduler::KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed) {

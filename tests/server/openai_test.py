@@ -65,6 +65,20 @@ class Completions(Case):
         self.assertNotEqual(first["choices"][0]["text"], first["choices"][1]["text"])
 
 
+    def test_best_of_sends_the_likeliest(self):
+        ask = {"prompt": ["a", [5, 6]], "max_tokens": 6, "seed": 1, "ignore_eos": True, "logprobs": 0}
+        every = self.server.post("/v1/completions", dict(ask, n=8))["choices"]
+        best = self.server.post("/v1/completions", dict(ask, n=2, best_of=8))["choices"]
+        self.assertEqual([c["index"] for c in best], [0, 1, 2, 3])
+        mean = lambda c: sum(c["logprobs"]["token_logprobs"]) / 6
+        for i in range(2):
+            ranked = sorted(every[8 * i:8 * i + 8], key=mean, reverse=True)
+            self.assertEqual([c["text"] for c in best[2 * i:2 * i + 2]],
+                             [c["text"] for c in ranked[:2]])
+        self.server.post("/v1/completions", dict(ask, n=2, best_of=1), 400)
+        self.server.post("/v1/completions", dict(ask, best_of=2, stream=True), 400)
+
+
 class Chat(Case):
     ASK = {"messages": [{"role": "user", "content": "Who?"}], "max_tokens": 6, "temperature": 0,
            "ignore_eos": True}

@@ -43,7 +43,7 @@ class Fields(Case):
                 "stop": (["x"] * 17, 5, ["a", 1], "y" * 300), "echo": ("yes",), "stream": (1,),
                 "logit_bias": ({"-1": 1}, {"x": 1}, {"1": 101}, {"1": "a"}, [1],
                                {"99999999999": 1}, {str(i): 0 for i in range(1025)}),
-                "best_of": (3,), "suffix": ("x",), "prompt": (7, {}, [1.5], [[1], "a"], [[[1]]]),
+                "best_of": (0, 17, "x"), "suffix": ("x",), "prompt": (7, {}, [1.5], [[1], "a"], [[[1]]]),
         }.items():
             for value in values:
                 if field == "prompt" and value == [[1], "a"]:
