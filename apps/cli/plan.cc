@@ -30,7 +30,7 @@ int64_t Available(const PlanArguments& arguments) {
   const int64_t asked = arguments.model.ToOptions().memory_bytes;
   if (asked > 0) return asked;
   const MachineReport machine = InspectMachine();
-  return std::min(machine.memory_available_bytes, machine.memory_limit_bytes);
+  return AutomaticMemoryBytes(machine);
 }
 
 Json ToJson(const ModelPlan& plan, int64_t available) {
@@ -49,7 +49,10 @@ Json ToJson(const ModelPlan& plan, int64_t available) {
             {"total", need.total()}}},
           {"least_bytes", plan.least_bytes},
           {"fits", need.total() <= available},
-          {"expert_share", plan.expert_share}};
+          {"streamed", plan.streamed},
+          {"expert_slots", plan.expert_slots},
+          {"experts", plan.experts},
+          {"hit_rate", plan.hit_rate}};
 }
 
 std::string ToJson(const std::vector<ModelPlan>& plans, int64_t available) {
@@ -96,7 +99,8 @@ std::string MemoryTable(const ModelPlan& plan, int64_t available) {
   };
   row("weights", need.weights, plan.type + (need.experts > 0 ? ", all but experts" : ""));
   row("experts", need.experts,
-      plan.expert_share < 1 ? FormatFixed(100 * plan.expert_share, 0) + " % of them" : "all");
+      plan.streamed ? std::to_string(plan.expert_slots) + " of " + std::to_string(plan.experts)
+                    : "all");
   row("keys and values", need.kv_cache, "at the full context");
   row("activations", need.activations, "of the forward pass and of sampling");
   row("reading", need.io_buffers, "between disk and experts");

@@ -31,8 +31,9 @@ struct MachineReport {
 /// Looks at the machine; measures nothing.
 MachineReport InspectMachine();
 
-/// What a model may use where nobody says: what the machine has available and the limits in force
-/// allow, less a sixteenth of that (at least 64 MiB, at most 1 GiB) for everything else.
+/// What this process may use where nobody says: what it holds already and the machine has
+/// available, as far as the limits in force allow, less a sixteenth of that (at least 64 MiB, at
+/// most 1 GiB) for everything else.
 int64_t AutomaticMemoryBytes(const MachineReport& machine);
 
 /// Bytes a second that `threads` threads together read from memory: the best of several passes

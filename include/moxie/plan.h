@@ -35,9 +35,14 @@ struct ModelPlan {
   int64_t bytes_per_token = 0;  ///< of weights that one decoded token reads
   ModelOptions options;         ///< with every default filled in
   MemoryNeed need;  ///< at the peak; under a budget with the experts that it leaves room for
-  int64_t least_bytes = 0;  ///< the smallest budget that works
-  bool fits = true;         ///< whether options.memory_bytes is enough (0: no limit)
-  double expert_share = 1;  ///< of the experts' bytes that stay in memory
+  int64_t least_bytes = 0;   ///< the smallest budget that works
+  bool fits = true;          ///< whether options.memory_bytes is enough (0: no limit)
+  bool streamed = false;     ///< experts are read from disk as tokens need them
+  int64_t expert_slots = 0;  ///< experts in memory at once, where streamed
+  int64_t experts = 0;       ///< of all layers together, that could be streamed
+  int64_t expert_bytes = 0;  ///< that reading one takes
+  double hit_rate = 1;       ///< of experts that a token asks for, found in memory where routing is
+                             ///< even and independent from token to token
 };
 
 /// Plans runs of `model`, a MODEL as Model::Open takes it or a catalogue's name: one for each of

@@ -1,9 +1,25 @@
 #include "core/process_memory.h"
 
-#include <link.h>
 #include <malloc.h>
 
+#include <cstdlib>
+#include <fstream>
+#include <string>
+#include <string_view>
+
 namespace moxie {
+namespace {
+
+/// A line of /proc/self/status, which counts in KiB.
+int64_t StatusBytes(std::string_view key) {
+  std::ifstream status("/proc/self/status");
+  for (std::string line; std::getline(status, line);) {
+    if (line.starts_with(key)) return std::strtoll(line.c_str() + key.size(), nullptr, 10) * 1024;
+  }
+  return 0;
+}
+
+}  // namespace
 
 int64_t HeapBytes() {
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)
@@ -20,18 +36,8 @@ void ReleaseFreeHeap() {
 #endif
 }
 
-int64_t ProgramBytes() {
-  int64_t sum = 0;
-  dl_iterate_phdr(
-      [](dl_phdr_info* info, size_t, void* out) {
-        for (int i = 0; i < info->dlpi_phnum; ++i) {
-          if (info->dlpi_phdr[i].p_type == PT_LOAD)
-            *static_cast<int64_t*>(out) += static_cast<int64_t>(info->dlpi_phdr[i].p_memsz);
-        }
-        return 0;
-      },
-      &sum);
-  return sum;
-}
+int64_t ResidentBytes() { return StatusBytes("VmRSS:"); }
+
+int64_t PeakResidentBytes() { return StatusBytes("VmHWM:"); }
 
 }  // namespace moxie

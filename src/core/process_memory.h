@@ -11,7 +11,13 @@ int64_t HeapBytes();
 /// Returns the heap's free pages to the system, so that what is freed no longer counts as ours.
 void ReleaseFreeHeap();
 
-/// Bytes of the program's code, constants and libraries as they are loaded into this process.
-int64_t ProgramBytes();
+/// Bytes of this process that are in memory now: what it touched of its code, libraries, heap and
+/// stacks, mapped files included. 0 where the system does not say.
+int64_t ResidentBytes();
+
+/// The most memory that this program has had resident at once, in bytes (VmHWM). Not getrusage's
+/// ru_maxrss, which counts what the process was before it became this program: what the shell or
+/// script that started it had resident. 0 where the system does not say.
+int64_t PeakResidentBytes();
 
 }  // namespace moxie

@@ -33,6 +33,7 @@ inline void Pause() {
 }  // namespace
 
 ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {
+  workers_.reserve(shares_.size());
   for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
 }
 
@@ -40,7 +41,7 @@ ThreadPool::~ThreadPool() {
   stop_.store(true);
   state_.fetch_add(1u << kJobShift);
   state_.notify_all();
-  for (std::thread& worker : workers_) worker.join();
+  workers_.clear();  // Joins them.
 }
 
 /// Spins, then sleeps, until `done(state)`; returns that state.

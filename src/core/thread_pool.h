@@ -2,10 +2,10 @@
 
 #include <atomic>
 #include <cstdint>
-#include <thread>
 #include <vector>
 
 #include "core/function_ref.h"
+#include "core/thread.h"
 
 namespace moxie {
 
@@ -42,7 +42,7 @@ class ThreadPool {
   };
 
   std::vector<Share> shares_;  // One a thread.
-  std::vector<std::thread> workers_;
+  std::vector<Thread> workers_;
   // The present job: its number in the high 16 bits (a worker that sleeps through 65,536 jobs only
   // misses one), whether workers may still enter it, and how many are in it. See thread_pool.cc.
   std::atomic<uint32_t> state_{0};

@@ -3,28 +3,28 @@
 #include "core/process_memory.h"
 #include "engine/model_parts.h"
 #include "engine/sizing.h"
+#include "memory/resident_weights.h"
 
 namespace moxie {
 namespace {
 
-/// Bytes before the tensors of each file: mapped, and read whole.
-int64_t BytesBeforeTensors(const TensorFiles& files) {
-  std::vector<uint64_t> first;
-  for (const MappedFile& file : files.files()) first.push_back(file.bytes().size());
-  for (const TensorInfo& tensor : files.tensors()) {
-    uint64_t& offset = first[static_cast<size_t>(tensor.file)];
-    offset = std::min(offset, tensor.offset);
-  }
-  int64_t sum = 0;
-  for (const uint64_t offset : first) sum += static_cast<int64_t>(offset);
-  return sum;
+/// What the process holds now that the files are read, apart from what the plan counts by shapes.
+void CountHead(int64_t heap_before, int64_t peak_before, Model::Parts& parts) {
+  const int64_t peak = PeakResidentBytes();
+  if (peak > peak_before) parts.head.peak = peak;
+  parts.files.tensors.ReleasePages();
+  ReleaseFreeHeap();  // Reading leaves holes of its own size.
+  const int64_t weights = PlacesOf(parts.config, parts.weights, parts.files.tensors).heap;
+  parts.head.tokenizer = std::max<int64_t>(0, HeapBytes() - heap_before - weights);
+  parts.head.process = std::max<int64_t>(0, ResidentBytes() - parts.head.tokenizer - weights);
 }
 
 }  // namespace
 
 Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
                                                const ModelOptions& options) {
-  const int64_t before = HeapBytes();
+  const int64_t heap_before = HeapBytes();
+  const int64_t peak_before = PeakResidentBytes();
   MOXIE_TRY_ASSIGN(ModelFiles files, OpenModelFiles(path));
   auto parts = std::make_unique<Model::Parts>(std::move(files), options);
   MOXIE_TRY_ASSIGN(parts->kernels, ChooseKernels(options.kernels));
@@ -34,9 +34,8 @@ Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
   MOXIE_TRY_ASSIGN(parts->chat_template_source, ReadChatTemplate(parts->files));
   if (!parts->chat_template_source.empty())
     parts->chat_template.emplace(ChatTemplate::Compile(parts->chat_template_source));
-  // Reading leaves holes of its own size in the heap.
-  ReleaseFreeHeap();
-  parts->head_bytes = HeapBytes() - before + BytesBeforeTensors(parts->files.tensors);
+  MOXIE_TRY_ASSIGN(parts->weights, LoadWeights(parts->files, parts->config));
+  CountHead(heap_before, peak_before, *parts);
   return parts;
 }
 

@@ -17,6 +17,7 @@
 #include <sstream>
 
 #include "core/cgroup.h"
+#include "core/process_memory.h"
 #include "core/thread_pool.h"
 #include "forward/decoder.h"
 
@@ -152,7 +153,8 @@ MachineReport InspectMachine() {
 }
 
 int64_t AutomaticMemoryBytes(const MachineReport& machine) {
-  const int64_t most = std::min(machine.memory_available_bytes, machine.memory_limit_bytes);
+  const int64_t most =
+      std::min(machine.memory_available_bytes + ResidentBytes(), machine.memory_limit_bytes);
   return most - std::clamp(most / 16, int64_t{64} << 20, int64_t{1} << 30);
 }
 

@@ -8,6 +8,7 @@
 
 #include "core/page_buffer.h"
 #include "core/thread_pool.h"
+#include "engine/sizing.h"
 #include "forward/decoder.h"
 #include "memory/expert_store.h"
 #include "memory/file_reader.h"
@@ -27,7 +28,7 @@ struct Model::Parts {
 
   ModelOptions options;  ///< with every default filled in
   ModelFiles files;
-  int64_t head_bytes = 0;  ///< of what was read besides weights: tokenizer, template, metadata
+  HeadBytes head;
   ModelConfig config;
   ModelWeights weights;
   std::vector<AdapterWeights> adapters;
@@ -47,8 +48,8 @@ struct Model::Parts {
   double load_seconds = 0;
 };
 
-/// Reads everything but weights: files, configuration, tokenizer, template; chooses the kernels and
-/// completes the options.
+/// Reads everything but the weights' bytes: files, configuration, where the weights lie (what must
+/// be rearranged is), tokenizer, template; chooses the kernels and completes the options.
 ///
 /// Errors: as Model::Open's.
 Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,

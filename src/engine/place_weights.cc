@@ -1,6 +1,7 @@
 #include <fcntl.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <chrono>
 
 #include "engine/model_parts.h"
@@ -10,21 +11,21 @@
 namespace moxie {
 namespace {
 
-/// Whether most of the files lies in the page cache: copying from there is then faster than any
-/// disk.
-bool AreCached(const TensorFiles& files) {
+/// How much of the files lies in the page cache.
+double CachedShare(const TensorFiles& files) {
   int64_t bytes = 0, cached = 0;
   for (const MappedFile& file : files.files()) {
     bytes += file.identity().size;
     cached += file.CachedBytes();
   }
-  return cached > bytes / 10 * 9;
+  return static_cast<double>(cached) / static_cast<double>(std::max<int64_t>(bytes, 1));
 }
 
 FileReader::Options ReaderOptions(const Model::Parts& parts, bool streamed) {
   if (streamed) return StreamReaderOptions(parts.weights);
   FileReader::Options options;
-  if (AreCached(parts.files.tensors)) {
+  // Copying from the page cache is faster than any disk; what is not there would come to it.
+  if (CachedShare(parts.files.tensors) > 0.99) {
     options.direct = options.drop_behind = options.io_uring = false;
     options.threads = parts.options.threads;
   }
@@ -48,7 +49,7 @@ Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileRea
 /// Takes out of the page cache what reading the heads of files left there, since it counts as this
 /// process's memory; but not of files that somebody keeps there.
 void DropHeads(const TensorFiles& files) {
-  if (AreCached(files)) return;
+  if (CachedShare(files) > 0.5) return;
   for (const MappedFile& file : files.files()) {
     const int fd = open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
@@ -64,12 +65,12 @@ Result<void> PlaceWeights(Model::Parts& parts, int64_t expert_slots) {
   const FileReader::Options options = ReaderOptions(parts, streamed);
   MOXIE_TRY_ASSIGN(auto reader, FileReader::Create(parts.files.tensors.files(), options));
   parts.read_method = reader->Method();
+  DropHeads(parts.files.tensors);
   if (!streamed) {
     MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAll, *reader));
     parts.experts = MakeResidentExpertStore(parts.weights);
     return {};
   }
-  DropHeads(parts.files.tensors);
   MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAllButExperts, *reader));
   parts.expert_files = std::move(reader);
   MOXIE_TRY_ASSIGN(parts.experts,

@@ -6,6 +6,7 @@
 #include <optional>
 #include <utility>
 
+#include "core/process_memory.h"
 #include "engine/model_parts.h"
 #include "engine/sizing.h"
 #include "engine/work_per_token.h"
@@ -23,9 +24,8 @@ constexpr int64_t kTokenizerBytesAToken = 450;
 /// A model's shape, and its weights where there is a file.
 struct Subject {
   ModelConfig config;
-  int64_t head_bytes = 0;
-  std::unique_ptr<Model::Parts> parts;  ///< of a file, which the weights refer to
-  ModelWeights weights;                 ///< of a file, as it is
+  HeadBytes head;
+  std::unique_ptr<Model::Parts> parts;  ///< of a file, or null
 };
 
 /// All matrices of one type, but for routers, which stay float32 as llama.cpp keeps them.
@@ -52,23 +52,23 @@ Result<Subject> FindSubject(const std::string& model, const ModelOptions& option
       return Error{ErrorCode::kNotFound,
                    model + ": is neither a file or folder nor a model of the catalogue"};
     subject.config = known->config;
-    subject.head_bytes = known->config.vocab_size * kTokenizerBytesAToken;
+    subject.head.process = ResidentBytes();
+    subject.head.tokenizer = known->config.vocab_size * kTokenizerBytesAToken;
     return subject;
   }
   MOXIE_TRY_ASSIGN(subject.parts, ReadHead(model, options));
   subject.config = subject.parts->config;
-  subject.head_bytes = subject.parts->head_bytes;
-  MOXIE_TRY_ASSIGN(subject.weights, LoadWeights(subject.parts->files, subject.config));
+  subject.head = subject.parts->head;
   return subject;
 }
 
 /// One row of the plan: the subject with weights of one type.
-ModelPlan PlanAs(const Subject& subject, const ModelWeights& weights, const ModelOptions& options,
-                 const RunSizes& sizes, const KernelSet& kernels) {
+ModelPlan PlanAs(const Subject& subject, const ModelWeights& weights, const WeightPlaces& places,
+                 const ModelOptions& options, const RunSizes& sizes, const KernelSet& kernels) {
   const TokenWork work = WorkPerToken(subject.config, weights);
   const ParameterCount count = CountParameters(subject.config);
   const MemoryPlan memory =
-      PlanRun(subject.config, weights, options, sizes, kernels, subject.head_bytes);
+      PlanRun(subject.config, weights, places, subject.head, options, sizes, kernels);
   ModelPlan plan;
   plan.name = subject.config.name;
   plan.type = NameOf(work.MainType());
@@ -79,8 +79,12 @@ ModelPlan PlanAs(const Subject& subject, const ModelWeights& weights, const Mode
   plan.options = options;
   plan.need = memory.need;
   plan.least_bytes = memory.least_total;
-  plan.fits = options.memory_bytes == 0 || plan.need.total() <= options.memory_bytes;
-  plan.expert_share = memory.expert_share;
+  plan.fits = plan.need.total() <= options.memory_bytes;
+  plan.streamed = memory.expert_slots > 0;
+  plan.expert_slots = memory.expert_slots;
+  plan.experts = memory.experts;
+  plan.expert_bytes = memory.expert_bytes;
+  plan.hit_rate = memory.hit_rate;
   return plan;
 }
 
@@ -114,12 +118,14 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
   std::vector<ModelPlan> plans;
   for (const std::string& type : types) {
     if (type.empty() && subject.parts != nullptr) {
-      plans.push_back(PlanAs(subject, subject.weights, complete, sizes, *kernels));
+      ModelWeights& weights = subject.parts->weights;
+      const WeightPlaces places = PlacesOf(subject.config, weights, subject.parts->files.tensors);
+      plans.push_back(PlanAs(subject, weights, places, complete, sizes, *kernels));
       continue;
     }
-    MOXIE_TRY_ASSIGN(const ModelWeights weights,
-                     OutlineAs(subject.config, type.empty() ? "bf16" : type));
-    plans.push_back(PlanAs(subject, weights, complete, sizes, *kernels));
+    MOXIE_TRY_ASSIGN(ModelWeights weights, OutlineAs(subject.config, type.empty() ? "bf16" : type));
+    const WeightPlaces places = PlacesOfOutline(subject.config, weights);
+    plans.push_back(PlanAs(subject, weights, places, complete, sizes, *kernels));
     if (!type.empty()) plans.back().type = type;
   }
   return plans;

@@ -5,8 +5,8 @@
 #include <string>
 #include <utility>
 
-#include "core/process_memory.h"
 #include "core/thread_pool.h"
+#include "moxie/machine.h"
 #include "sampling/sampler.h"
 
 namespace moxie {
@@ -79,7 +79,7 @@ Result<void> CompleteOptions(const ModelConfig& config, ModelOptions& options) {
   options.batch_tokens = std::max<int64_t>(options.batch_tokens, options.parallel);
   // No pass can be larger than all sequences together.
   options.batch_tokens = std::min(options.batch_tokens, options.context * options.parallel);
-  if (options.memory_bytes < 0) options.memory_bytes = 0;
+  if (options.memory_bytes <= 0) options.memory_bytes = AutomaticMemoryBytes(InspectMachine());
   return {};
 }
 
@@ -109,18 +109,19 @@ Result<RunSizes> SizesOf(const ModelOptions& options, std::span<const AdapterWei
 }
 
 MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
-                   const ModelOptions& options, const RunSizes& sizes, const KernelSet& kernels,
-                   int64_t tokenizer_bytes) {
+                   const WeightPlaces& places, const HeadBytes& head, const ModelOptions& options,
+                   const RunSizes& sizes, const KernelSet& kernels) {
   const int64_t logits = config.vocab_size * static_cast<int64_t>(sizeof(float));
   const int64_t a_sequence = logits + Sampler::BytesFor(config.vocab_size);
-  return PlanMemory(config, weights,
+  return PlanMemory(config, weights, places,
                     {.cache = sizes.cache,
                      .activation_bytes = Decoder::BytesFor(config, weights, kernels,
                                                            options.threads, sizes.decoder) +
                                          options.parallel * a_sequence,
                      .adapter_bytes = AdapterBytes(sizes.decoder.adapters),
-                     .tokenizer_bytes = tokenizer_bytes,
-                     .program_bytes = ProgramBytes(),
+                     .tokenizer_bytes = head.tokenizer,
+                     .process_bytes = head.process,
+                     .head_peak_bytes = head.peak,
                      .threads = options.threads,
                      .budget_bytes = options.memory_bytes});
 }

@@ -18,6 +18,13 @@ struct RunSizes {
   Decoder::Options decoder;
 };
 
+/// What reading a model's files but for its weights takes, in bytes.
+struct HeadBytes {
+  int64_t tokenizer = 0;  ///< with template, metadata and tables of tensors
+  int64_t process = 0;    ///< resident besides, once the files are read: program, libraries, heap
+  int64_t peak = 0;       ///< resident at most while they were read; 0: no more than before
+};
+
 /// Checks the options against the model and fills in their defaults.
 ///
 /// Errors: kInvalidInput.
@@ -36,10 +43,9 @@ Result<std::vector<AdapterWeights>> LoadAdapters(const ModelOptions& options,
 Result<RunSizes> SizesOf(const ModelOptions& options,
                          std::span<const AdapterWeights> adapters = {});
 
-/// The memory of a run. `weights` may be an outline. `tokenizer_bytes` is what the vocabulary and
-/// everything else read from the files' heads take.
+/// The memory of a run. `weights` may be an outline. `options` must be complete.
 MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
-                   const ModelOptions& options, const RunSizes& sizes, const KernelSet& kernels,
-                   int64_t tokenizer_bytes);
+                   const WeightPlaces& places, const HeadBytes& head, const ModelOptions& options,
+                   const RunSizes& sizes, const KernelSet& kernels);
 
 }  // namespace moxie

@@ -162,10 +162,7 @@ const TensorInfo* TensorFiles::Find(std::string_view name) const {
 }
 
 void TensorFiles::ReleasePages() const {
-  for (const MappedFile& file : files_) {
-    if (file.bytes().empty()) continue;
-    ::madvise(const_cast<std::byte*>(file.bytes().data()), file.bytes().size(), MADV_DONTNEED);
-  }
+  for (const MappedFile& file : files_) file.ReleasePages();
 }
 
 }  // namespace moxie

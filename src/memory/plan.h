@@ -3,6 +3,7 @@
 #include <cstdint>
 
 #include "memory/kv_cache.h"
+#include "memory/resident_weights.h"
 #include "model/config.h"
 #include "model/weights.h"
 #include "moxie/model.h"
@@ -14,10 +15,9 @@ struct PlanInputs {
   KvCache::Options cache;
   int64_t activation_bytes = 0;  ///< Decoder::BytesFor, logits and sampling
   int64_t adapter_bytes = 0;     ///< of LoRA adapters, float32
-  int64_t tokenizer_bytes = 0;   ///< vocabulary, template and metadata
-  int64_t program_bytes = 0;     ///< code and libraries
-  int64_t io_bytes = 0;          ///< buffers between disk and experts, where experts are streamed
-  bool can_stream = false;       ///< whether experts may stay on disk
+  int64_t tokenizer_bytes = 0;   ///< vocabulary, template, metadata, tables of tensors
+  int64_t process_bytes = 0;     ///< resident besides these, before weights are read
+  int64_t head_peak_bytes = 0;   ///< resident at most while the files' heads were read
   int threads = 1;
   int64_t budget_bytes = 0;  ///< 0: none
 };
@@ -26,20 +26,23 @@ struct PlanInputs {
 struct MemoryPlan {
   MemoryNeed need;           ///< with experts as many as the budget allows, or all
   int64_t weight_bytes = 0;  ///< of all weights together
-  int64_t expert_bytes = 0;  ///< of all experts together
-  int64_t largest_expert = 0;
-  int64_t least_total = 0;  ///< the smallest budget that works
-  bool streamed = false;    ///< the budget holds some experts only; the rest are read as needed
-  double expert_share = 1;  ///< of the experts' bytes that stay in memory; the expected hit rate,
-                            ///< since routing is close to even (arXiv:2401.04088, section 5)
+  int64_t least_total = 0;   ///< the smallest budget that works
+  int64_t expert_slots = 0;  ///< experts in memory at once where the rest is read as needed;
+                             ///< 0: all weights stay in memory
+  int64_t experts = 0;       ///< that can be read as needed
+  int64_t expert_bytes = 0;  ///< that reading one takes: ExpertSlotBytes
+  double hit_rate = 1;       ///< of experts that a token asks for, found in memory where routing is
+                             ///< even and independent (arXiv:2401.04088, section 5, finds it nearly
+                             ///< so): the cached share, whatever the policy
 };
 
-/// The peak of a run, before anything is loaded. `weights` may be an outline. The engine takes
-/// memory by the same numbers, so they are what happens and not an estimate of it; what is left to
-/// judgement is below 2 MiB (allocator and stacks) and counted from above.
+/// The peak of a run, before a weight is read. `weights` may be an outline, and `places` then those
+/// of an outline. The engine takes memory by the same numbers, so they are what happens and not an
+/// estimate of it; what is left to judgement (code that is not touched yet, stacks, the allocator's
+/// own) is below 4 MiB and counted from above.
 ///
-/// With a budget below need.total() of the result the model cannot run.
+/// Where need.total() exceeds the budget, the model cannot run in it.
 MemoryPlan PlanMemory(const ModelConfig& config, const ModelWeights& weights,
-                      const PlanInputs& inputs);
+                      const WeightPlaces& places, const PlanInputs& inputs);
 
 }  // namespace moxie

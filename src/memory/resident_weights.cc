@@ -4,6 +4,8 @@
 #include <iterator>
 #include <tuple>
 
+#include "model/outline.h"
+
 namespace moxie {
 namespace {
 
@@ -54,6 +56,24 @@ void ForEachMatrix(ModelWeights& weights, ResidentPart part,
       for (StoredMatrix* stored : {&expert.gate, &expert.up, &expert.down}) visit(stored->matrix);
     }
   }
+}
+
+WeightPlaces PlacesOf(const ModelConfig& config, ModelWeights& weights, const TensorFiles& files) {
+  WeightPlaces places;
+  places.shared = ResidentRanges(weights, files, ResidentPart::kAllButExperts).bytes();
+  places.experts = ResidentRanges(weights, files, ResidentPart::kAll).bytes() - places.shared;
+  places.heap = CountBytes(config, weights).vectors;
+  ForEachMatrix(weights, ResidentPart::kAll, [&](WeightMatrix& matrix) {
+    if (files.Locate(matrix.data).file < 0) places.heap += matrix.rows * matrix.row_stride;
+  });
+  return places;
+}
+
+WeightPlaces PlacesOfOutline(const ModelConfig& config, ModelWeights& outline) {
+  const WeightBytes bytes = CountBytes(config, outline);
+  WeightPlaces places{.shared = bytes.matrices, .experts = bytes.experts, .heap = bytes.vectors};
+  ForEachSharedMatrix(outline, [&](WeightMatrix&) { places.shared += kPageBytes; });
+  return places;
 }
 
 ResidentRanges::ResidentRanges(ModelWeights& weights, const TensorFiles& files, ResidentPart part) {

@@ -7,6 +7,7 @@
 #include "core/page_buffer.h"
 #include "formats/tensor_files.h"
 #include "memory/file_reader.h"
+#include "model/config.h"
 #include "model/weights.h"
 #include "moxie/result.h"
 
@@ -38,6 +39,17 @@ class ResidentRanges {
   std::vector<Range> ranges_;
   int64_t bytes_ = 0;
 };
+
+/// Memory that opened weights take, in bytes.
+struct WeightPlaces {
+  int64_t shared = 0;   ///< pages of files that must stay: all but the experts of a streamed store
+  int64_t experts = 0;  ///< pages more where all stay
+  int64_t heap = 0;     ///< what loading rearranged, and vectors
+};
+WeightPlaces PlacesOf(const ModelConfig& config, ModelWeights& weights, const TensorFiles& files);
+
+/// The same of an outline, as if each matrix began on a page of its own.
+WeightPlaces PlacesOfOutline(const ModelConfig& config, ModelWeights& outline);
 
 /// Calls `visit` for every matrix of the chosen weights that is present.
 void ForEachMatrix(ModelWeights& weights, ResidentPart part,

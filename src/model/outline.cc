@@ -94,11 +94,26 @@ class LayerOutline {
                                             names_.experts_down, config_.expert_ffn_dim);
     AddBiases(config_.expert_bias, config_.expert_ffn_dim, expert);
     out.experts.assign(experts, expert);
+    PlaceExperts(out.experts);
     if (config_.shared_expert == SharedExpert::kNone) return;
     out.shared = FeedForward(names_.shared_gate, names_.shared_up, names_.shared_down,
                              config_.shared_ffn_dim);
     if (config_.shared_expert == SharedExpert::kSigmoidGated)
       out.shared_gate.resize(static_cast<size_t>(config_.dim));
+  }
+
+  /// As in a GGUF: each kind of matrix stacked, one kind after another.
+  static void PlaceExperts(std::vector<FeedForwardWeights>& experts) {
+    uint64_t offset = 0;
+    for (StoredMatrix FeedForwardWeights::*const kind :
+         {&FeedForwardWeights::gate, &FeedForwardWeights::up, &FeedForwardWeights::down}) {
+      for (FeedForwardWeights& expert : experts) {
+        StoredMatrix& stored = expert.*kind;
+        stored.file = 0;
+        stored.offset = offset;
+        offset += static_cast<uint64_t>(stored.matrix.rows * stored.matrix.row_stride);
+      }
+    }
   }
 
   FeedForwardWeights FeedForward(const Spellings& gate, const Spellings& up, const Spellings& down,

@@ -3,49 +3,16 @@
 times as large answers as it does with all the memory there is, and the group's own peak stays
 below the budget."""
 import json
-import os
 import pathlib
-import subprocess
 import tempfile
 import unittest
 
-from python_support import MOXIE, moxie, skip, smollm2
+from cgroup import Group
+from python_support import moxie, skip, smollm2
 
 BUDGET = 128 << 20
 RUN = ["Why is the sky blue?", "--context", "64", "--batch", "32", "--max-tokens", "12",
        "--ignore-eos", "--json"]
-
-
-class Group:
-    """A control group below this process's own, with a limit; v1 or v2."""
-
-    def __init__(self, limit):
-        lines = [line.split(":", 2) for line in
-                 pathlib.Path("/proc/self/cgroup").read_text().splitlines()]
-        v1 = [path for _, names, path in lines if "memory" in names.split(",")]
-        v2 = [path for number, _, path in lines if number == "0"]
-        root, own = (("/sys/fs/cgroup/memory", v1[0]) if v1 else ("/sys/fs/cgroup", v2[0]))
-        self.limit_name, self.peak_name = (("memory.limit_in_bytes", "memory.max_usage_in_bytes")
-                                           if v1 else ("memory.max", "memory.peak"))
-        self.path = pathlib.Path(root + own) / f"moxie-test-{os.getpid()}"
-        self.path.mkdir()
-        try:
-            (self.path / self.limit_name).write_text(str(limit))
-        except OSError:
-            self.path.rmdir()
-            raise
-
-    def run(self, *args):
-        def enter():
-            (self.path / "cgroup.procs").write_text(str(os.getpid()))
-        return subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True,
-                              preexec_fn=enter, timeout=300)
-
-    def peak(self):
-        return int((self.path / self.peak_name).read_text())
-
-    def remove(self):
-        self.path.rmdir()
 
 
 # Skipping is for before the tests: unittest takes an exit within one for a failure.
