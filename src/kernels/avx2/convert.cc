@@ -15,111 +15,95 @@ constexpr int32_t kChunks = 1;
 
 int64_t Chunks(int64_t cols) { return (cols + kChunkElements - 1) / kChunkElements; }
 
-/// The largest magnitude of 256 numbers; NaN if one of them is not finite.
-float LargestMagnitude(const float* x) {
+/// The largest of 32 floats that are not negative, in every lane.
+__m256 LargestOfAll(const __m256 (&v)[4]) {
+  __m256 m = _mm256_max_ps(_mm256_max_ps(v[0], v[1]), _mm256_max_ps(v[2], v[3]));
+  m = _mm256_max_ps(m, _mm256_permute2f128_ps(m, m, 1));
+  m = _mm256_max_ps(m, _mm256_shuffle_ps(m, m, 0x4e));
+  return _mm256_max_ps(m, _mm256_shuffle_ps(m, m, 0xb1));
+}
+
+/// Where 32 numbers have their peak, and what they are divided by.
+struct GroupScale {
+  float scale;
+  float inverse;
+  int peak;
+};
+
+GroupScale ScaleOf(const __m256 (&v)[4]) {
+  constexpr float kSmallest = 0x1p-100f;
   const __m256 magnitude_bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
-  __m256 largest = _mm256_setzero_ps();
-  __m256 zeros = _mm256_setzero_ps();  // 0 * x: NaN where x is not finite, which max drops
-  for (int64_t i = 0; i < kChunkElements; i += 8) {
-    const __m256 v = _mm256_loadu_ps(x + i);
-    largest = _mm256_max_ps(largest, _mm256_and_ps(v, magnitude_bits));
-    zeros = _mm256_fmadd_ps(v, _mm256_setzero_ps(), zeros);
+  __m256 magnitudes[4];
+  __m256 zeros = _mm256_setzero_ps();  // 0 * x: NaN where x is not finite, which max may drop
+  for (int k = 0; k < 4; ++k) {
+    magnitudes[k] = _mm256_and_ps(v[k], magnitude_bits);
+    zeros = _mm256_fmadd_ps(v[k], _mm256_setzero_ps(), zeros);
   }
-  __m128 m = _mm_max_ps(_mm256_castps256_ps128(largest), _mm256_extractf128_ps(largest, 1));
-  m = _mm_max_ps(m, _mm_movehl_ps(m, m));
-  m = _mm_max_ss(m, _mm_movehdup_ps(m));
-  return _mm_cvtss_f32(m) + SumLanes(zeros);
+  if (_mm256_movemask_ps(_mm256_cmp_ps(zeros, zeros, _CMP_UNORD_Q)) != 0)
+    return {__builtin_nanf(""), 0.0f, 0};
+  const __m256 largest = LargestOfAll(magnitudes);
+  uint32_t where = 0;
+  for (int k = 0; k < 4; ++k) {
+    const __m256 equal = _mm256_cmp_ps(magnitudes[k], largest, _CMP_EQ_OQ);
+    where |= static_cast<uint32_t>(_mm256_movemask_ps(equal)) << (8 * k);
+  }
+  const int at = __builtin_ctz(where);
+  const __m256i lanes = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+  for (int k = 0; k < 4; ++k) {
+    const __m256i is_peak = _mm256_cmpeq_epi32(lanes, _mm256_set1_epi32(at - 8 * k));
+    magnitudes[k] = _mm256_andnot_ps(_mm256_castsi256_ps(is_peak), magnitudes[k]);
+  }
+  const float peak = _mm256_cvtss_f32(largest);
+  if (peak < kSmallest) return {0.0f, 0.0f, at};
+  const float for_rest = _mm256_cvtss_f32(LargestOfAll(magnitudes)) / 127.0f;
+  const float for_peak = peak / 32767.0f;
+  const float scale = for_rest > for_peak ? for_rest : for_peak;
+  return {scale, 1.0f / scale, at};
 }
 
-/// The largest of 16 unsigned words.
-uint32_t LargestWord(__m256i words) {
-  const __m128i halves =
-      _mm_max_epu16(_mm256_castsi256_si128(words), _mm256_extracti128_si256(words, 1));
-  const __m128i complement = _mm_xor_si128(halves, _mm_set1_epi16(-1));
-  const int smallest = _mm_extract_epi16(_mm_minpos_epu16(complement), 0);
-  return 0xffffu - static_cast<uint32_t>(smallest);
+int32_t SumOfInts(__m256i v) {
+  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(v), _mm256_extracti128_si256(v, 1));
+  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
+  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
-/// round(words / divisor) for 16 words.
-__m256i DivideRounded(__m256i words, __m256 inverse) {
-  const __m256 a = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_castsi256_si128(words)));
-  const __m256 b = _mm256_cvtepi32_ps(_mm256_cvtepi16_epi32(_mm256_extracti128_si256(words, 1)));
-  const __m256i quotient = _mm256_packs_epi32(_mm256_cvtps_epi32(_mm256_mul_ps(a, inverse)),
-                                              _mm256_cvtps_epi32(_mm256_mul_ps(b, inverse)));
-  return _mm256_permute4x64_epi64(quotient, 0xd8);
-}
-
-/// Rounds 32 values but their peak to bytes times a multiplier, and sets the parts of group g.
-void SplitGroup(__m256i& low, __m256i& high, int g, ActivationChunk* chunk) {
-  const __m256i low_magnitude = _mm256_abs_epi16(low);
-  const __m256i high_magnitude = _mm256_abs_epi16(high);
-  const uint32_t peak = LargestWord(_mm256_max_epu16(low_magnitude, high_magnitude));
-  const __m256i peaks = _mm256_set1_epi16(static_cast<int16_t>(peak));
-  const __m256i is_peak =
-      _mm256_permute4x64_epi64(_mm256_packs_epi16(_mm256_cmpeq_epi16(low_magnitude, peaks),
-                                                  _mm256_cmpeq_epi16(high_magnitude, peaks)),
-                               0xd8);
-  const int at = __builtin_ctz(static_cast<uint32_t>(_mm256_movemask_epi8(is_peak)));
-  const __m256i place = _mm256_set1_epi16(static_cast<int16_t>(at));
-  const __m256i places = _mm256_setr_epi16(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
-  const __m256i low_peak = _mm256_and_si256(low, _mm256_cmpeq_epi16(place, places));
-  const __m256i high_peak = _mm256_and_si256(
-      high, _mm256_cmpeq_epi16(place, _mm256_add_epi16(places, _mm256_set1_epi16(16))));
-  const __m256i low_rest = _mm256_sub_epi16(low, low_peak);
-  const __m256i high_rest = _mm256_sub_epi16(high, high_peak);
-  const uint32_t rest =
-      LargestWord(_mm256_max_epu16(_mm256_abs_epi16(low_rest), _mm256_abs_epi16(high_rest)));
-  const uint32_t multiplier = rest <= 127 ? 1 : (rest + 126) / 127;
-
-  const __m256 inverse = _mm256_set1_ps(1.0f / static_cast<float>(multiplier));
-  const __m256i low_small = DivideRounded(low_rest, inverse);
-  const __m256i high_small = DivideRounded(high_rest, inverse);
-  const __m256i times = _mm256_set1_epi16(static_cast<int16_t>(multiplier));
-  low = _mm256_add_epi16(_mm256_mullo_epi16(low_small, times), low_peak);
-  high = _mm256_add_epi16(_mm256_mullo_epi16(high_small, times), high_peak);
-  const __m256i small = _mm256_permute4x64_epi64(_mm256_packs_epi16(low_small, high_small), 0xd8);
+/// Elements 32 * g .. 32 * g + 31.
+void QuantizeGroup(const float* x, int g, ActivationChunk* chunk) {
+  __m256 v[4];
+  for (int k = 0; k < 4; ++k) v[k] = _mm256_loadu_ps(x + 8 * k);
+  const GroupScale group = ScaleOf(v);
+  const __m256 inverse = _mm256_set1_ps(group.inverse);
+  __m256i words[2];
+  int32_t sums[2];
+  for (int half = 0; half < 2; ++half) {
+    const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(v[2 * half], inverse));
+    const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(v[2 * half + 1], inverse));
+    words[half] = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+    sums[half] = SumOfInts(_mm256_add_epi32(a, b));
+  }
+  int16_t* values = chunk->values + 32 * g;
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), words[0]);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + 16), words[1]);
+  const __m256i small = _mm256_permute4x64_epi64(_mm256_packs_epi16(words[0], words[1]), 0xd8);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(chunk->small + 32 * g), small);
-  chunk->multiplier[g] = static_cast<int32_t>(multiplier | multiplier << 16);
-  chunk->peak_at[g] = static_cast<uint32_t>(32 * g + at);
-  int16_t values[32];
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), low_peak);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + 16), high_peak);
-  const int32_t signed_peak = static_cast<uint16_t>(values[at]);
-  chunk->peak32[g] = signed_peak;
-  chunk->peak16[2 * g] = at < 16 ? signed_peak : 0;
-  chunk->peak16[2 * g + 1] = at < 16 ? 0 : signed_peak;
-}
+  chunk->small[32 * g + group.peak] = 0;
 
-/// 16 values as rounded words.
-__m256i ToWords(const float* x, __m256 to_integer) {
-  const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x), to_integer));
-  const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(_mm256_loadu_ps(x + 8), to_integer));
-  return _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+  const int32_t peak = static_cast<uint16_t>(values[group.peak]);
+  chunk->peak32[g] = peak;
+  chunk->peak_at[g] = static_cast<uint32_t>(32 * g + group.peak);
+  chunk->scale[g] = group.scale;
+  chunk->sums32[g] = static_cast<float>(sums[0] + sums[1]);
+  chunk->scaled_sums32[g] = group.scale * chunk->sums32[g];
+  for (int half = 0; half < 2; ++half) {
+    const int at = 2 * g + half;
+    chunk->peak16[at] = group.peak / 16 == half ? peak : 0;
+    chunk->sums16[at] = static_cast<float>(sums[half]);
+    chunk->scaled_sums16[at] = group.scale * chunk->sums16[at];
+  }
 }
 
 void QuantizeChunk(const float* x, ActivationChunk* chunk) {
-  constexpr float kSmallest = 0x1p-100f;
-  const float largest = LargestMagnitude(x);
-  chunk->scale = largest / 32767.0f;
-  const __m256 to_integer = _mm256_set1_ps(largest > kSmallest ? 32767.0f / largest : 0.0f);
-  const __m256i ones = _mm256_set1_epi16(1);
-  __m256i sums[16];
-  for (int g = 0; g < 8; ++g) {
-    __m256i low = ToWords(x + 32 * g, to_integer);
-    __m256i high = ToWords(x + 32 * g + 16, to_integer);
-    SplitGroup(low, high, g, chunk);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(chunk->values + 32 * g), low);
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(chunk->values + 32 * g + 16), high);
-    sums[2 * g] = _mm256_madd_epi16(low, ones);
-    sums[2 * g + 1] = _mm256_madd_epi16(high, ones);
-  }
-  for (int half = 0; half < 2; ++half) {
-    const __m256i* s = sums + 8 * half;
-    const __m256i sums16 = SumLanes(_mm256_hadd_epi32(s[0], s[1]), _mm256_hadd_epi32(s[2], s[3]),
-                                    _mm256_hadd_epi32(s[4], s[5]), _mm256_hadd_epi32(s[6], s[7]));
-    _mm256_storeu_ps(chunk->sums16 + 8 * half, _mm256_cvtepi32_ps(sums16));
-  }
-  for (int g = 0; g < 8; ++g) chunk->sums32[g] = chunk->sums16[2 * g] + chunk->sums16[2 * g + 1];
+  for (int g = 0; g < 8; ++g) QuantizeGroup(x + 32 * g, g, chunk);
 }
 
 }  // namespace

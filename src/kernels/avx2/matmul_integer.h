@@ -9,10 +9,11 @@
 // The product of quantised weights and activations in chunks, for any format of x86/unpack.h. For
 // each output, with c the chunks of 256 columns and g the scale groups of a chunk, both in order:
 //
-//   out = sum_c x.scale * (sum_g scale * (sum_i code[i] * x[i] - offset * sum_i x[i])
-//                                + min * sum_i x[i])
+//   out = sum_c sum_g scale * (x.scale * (sum_i code[i] * x.values[i] - offset * sum_i
+//   x.values[i]))
+//                     + min * (x.scale * sum_i x.values[i])
 //
-// The sums over i are exact integers; the others are chains of float32 multiply-adds. MatVec and
+// The sums over i are exact integers; the others are a chain of float32 multiply-adds. MatVec and
 // MatMat differ only in how they find the integer sums: bit-equal results.
 
 namespace moxie::avx2 {
@@ -62,13 +63,18 @@ MOXIE_INLINE void LoadScales(const ChunkOfRows<Format>& chunk, ChunkScales& scal
 template <class Format>
 MOXIE_INLINE __m256 AddGroup(__m256 sum, __m256i integers, const float* scale, const float* min,
                              const ActivationChunk& x, int g) {
-  const __m256 x_sum = _mm256_broadcast_ss((Format::kGroup == 16 ? x.sums16 : x.sums32) + g);
+  constexpr bool kSixteen = Format::kGroup == 16;
   __m256 products = _mm256_cvtepi32_ps(integers);
   if constexpr (Format::kOffset != 0) {
+    const __m256 x_sum = _mm256_broadcast_ss((kSixteen ? x.sums16 : x.sums32) + g);
     products = _mm256_fnmadd_ps(x_sum, _mm256_set1_ps(Format::kOffset), products);
   }
+  products = _mm256_mul_ps(products, _mm256_broadcast_ss(x.scale + g * Format::kGroup / 32));
   sum = _mm256_fmadd_ps(products, _mm256_load_ps(scale), sum);
-  if constexpr (Format::kHasMin) sum = _mm256_fmadd_ps(_mm256_load_ps(min), x_sum, sum);
+  if constexpr (Format::kHasMin) {
+    const __m256 x_sum = _mm256_broadcast_ss((kSixteen ? x.scaled_sums16 : x.scaled_sums32) + g);
+    sum = _mm256_fmadd_ps(_mm256_load_ps(min), x_sum, sum);
+  }
   return sum;
 }
 
@@ -92,8 +98,6 @@ void MatVec(const Product& product, int64_t row, int64_t row_end, int64_t token)
   for (int64_t c = 0; c < product.chunks; ++c, ++x) {
     chunk.Select(c);
     LoadScales<Format>(chunk, scales);
-    __m256 sum[T];
-    for (int t = 0; t < T; ++t) sum[t] = _mm256_setzero_ps();
     for (int i = 0; i < chunk.groups(); ++i) {
       __m256i first[T][4];   // Of rows 2p and 2p + 1: elements 32i..32i+15, or all 32.
       __m256i second[T][4];  // Elements 32i+16..32i+31 where they have scales of their own.
@@ -127,16 +131,13 @@ void MatVec(const Product& product, int64_t row, int64_t row_end, int64_t token)
         const float* scale = scales.scale + g * kRows;
         const float* min = scales.min + g * kRows;
         const __m256i(&f)[4] = first[t];
-        sum[t] = AddGroup<Format>(sum[t], SumLanes(f[0], f[1], f[2], f[3]), scale, min, xt, g);
+        out[t] = AddGroup<Format>(out[t], SumLanes(f[0], f[1], f[2], f[3]), scale, min, xt, g);
         if constexpr (Format::kGroup == 16) {
           const __m256i(&s)[4] = second[t];
-          sum[t] = AddGroup<Format>(sum[t], SumLanes(s[0], s[1], s[2], s[3]), scale + kRows,
+          out[t] = AddGroup<Format>(out[t], SumLanes(s[0], s[1], s[2], s[3]), scale + kRows,
                                     min + kRows, xt, g + 1);
         }
       }
-    }
-    for (int t = 0; t < T; ++t) {
-      out[t] = _mm256_fmadd_ps(sum[t], _mm256_broadcast_ss(&x[t * product.chunks].scale), out[t]);
     }
   }
   for (int t = 0; t < T; ++t) {
@@ -245,11 +246,9 @@ MOXIE_INLINE void SumGroup(const Tile& tile, const ActivationChunk* x, int64_t x
     }
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
-      const int32_t* multiplier = x[t * x_stride].multiplier + g * Format::kGroup / 32;
-      const __m256i times = _mm256_set1_epi32(*multiplier);
       MOXIE_UNROLL
       for (int v = 0; v < kTileVectors; ++v) {
-        const __m256i sums = _mm256_madd_epi16(words[t][v], times);
+        const __m256i sums = _mm256_madd_epi16(words[t][v], _mm256_set1_epi16(1));
         integers[t][v] = run == 0 ? sums : _mm256_add_epi32(integers[t][v], sums);
         KeepInRegister(integers[t][v]);
       }
@@ -257,14 +256,15 @@ MOXIE_INLINE void SumGroup(const Tile& tile, const ActivationChunk* x, int64_t x
   }
 }
 
-/// A tile times `T` tokens: integer sums with a row in each lane. sums [T][kTileVectors].
+/// sums [T][kTileRows] += a tile times `T` tokens: integer sums with a row in each lane.
 template <class Format, int T>
 void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64_t x_stride, float* sums) {
   __m256 sum[T][kTileVectors];
   MOXIE_UNROLL
   for (int t = 0; t < T; ++t) {
     MOXIE_UNROLL
-    for (int v = 0; v < kTileVectors; ++v) sum[t][v] = _mm256_setzero_ps();
+    for (int v = 0; v < kTileVectors; ++v)
+      sum[t][v] = _mm256_load_ps(sums + t * kTileRows + v * kRows);
   }
   for (int g = 0; g < tile.groups; ++g) {
     __m256i integers[T][kTileVectors];
@@ -283,12 +283,9 @@ void MultiplyTile(const Tile& tile, const ActivationChunk* x, int64_t x_stride, 
   }
   MOXIE_UNROLL
   for (int t = 0; t < T; ++t) {
-    const __m256 scale = _mm256_broadcast_ss(&x[t * x_stride].scale);
     MOXIE_UNROLL
-    for (int v = 0; v < kTileVectors; ++v) {
-      float* s = sums + t * kTileRows + v * kRows;
-      _mm256_store_ps(s, _mm256_fmadd_ps(sum[t][v], scale, _mm256_load_ps(s)));
-    }
+    for (int v = 0; v < kTileVectors; ++v)
+      _mm256_store_ps(sums + t * kTileRows + v * kRows, sum[t][v]);
   }
 }
 
