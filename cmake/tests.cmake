@@ -9,17 +9,19 @@ add_library(source_dir OBJECT ${CMAKE_SOURCE_DIR}/tests/support/source_dir.cc)
 target_include_directories(source_dir PRIVATE tests)
 target_compile_definitions(source_dir PRIVATE MOXIE_SOURCE_DIR="${CMAKE_SOURCE_DIR}")
 
-# One test program for each folder: src/<folder>/**_test.cc and tests/<folder>/*_test.cc.
+# One test program for each folder: src/<folder>/**_test.cc and tests/<folder>/*_test.cc. Names of
+# tests begin with ${test_prefix}, where the caller sets it.
 function(moxie_test_program name)
   if(NOT ARGN)
     return()
   endif()
   add_executable(${name} ${ARGN} $<TARGET_OBJECTS:source_dir>)
   add_dependencies(test_programs ${name})
-  target_include_directories(${name} PRIVATE src tests)
+  target_include_directories(${name} PRIVATE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/tests)
   target_link_libraries(${name} PRIVATE moxie_library nlohmann_json::nlohmann_json GTest::gtest
                                         GTest::gmock GTest::gtest_main)
-  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST PROPERTIES TIMEOUT 600)
+  gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${test_prefix}"
+                       PROPERTIES TIMEOUT 600)
 endfunction()
 
 file(GLOB folders RELATIVE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/src/*)
@@ -32,6 +34,11 @@ foreach(folder ${folders})
   file(GLOB sources CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/${folder}/*_test.cc)
   moxie_test_program(tests_${folder} ${sources})
 endforeach()
+
+# Sanitizers see the kernels natively; emulated and instrumented they take minutes.
+if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MOXIE_SANITIZE)
+  add_subdirectory(${CMAKE_SOURCE_DIR}/tests/emulated)
+endif()
 
 # Tests in Python: tests/<folder>/*_test.py, run with $MOXIE the program under test. Exit status 77
 # is a skip (no reference implementation, no data), with its reason printed.

@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <random>
+#include <string>
 #include <vector>
 
 #include "core/half.h"
@@ -19,6 +20,15 @@ TEST(KernelSets, ScalarIsFirstAndUsable) {
   EXPECT_EQ(FindKernelSet("scalar"), AllKernelSets()[0]);
   EXPECT_EQ(FindKernelSet("sse1"), nullptr);
   EXPECT_TRUE(BestKernelSet().usable());
+}
+
+// Says which sets the other tests run here. kernels_emulated_test runs all of them.
+TEST(KernelSets, AllAreUsable) {
+  std::string missing;
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) missing += " " + std::string(set->name);
+  }
+  if (!missing.empty()) GTEST_SKIP() << "this machine lacks" << missing;
 }
 
 TEST(KernelSets, ScalarMatmulIsTheFormula) {

@@ -1,5 +1,3 @@
-#include <immintrin.h>
-
 #include "kernels/avx2/avx2.h"
 #include "kernels/avx2/chunk.h"
 #include "kernels/avx2/floats.h"

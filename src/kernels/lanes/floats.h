@@ -3,12 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 
-#if defined(__clang__)
-#define MOXIE_UNROLL _Pragma("clang loop unroll(full)")
-#else
-#define MOXIE_UNROLL _Pragma("GCC unroll 16")
-#endif
-#define MOXIE_INLINE static inline __attribute__((always_inline, unused))
+#include "kernels/lanes/inlining.h"
 
 // This folder holds what every vector set does alike, as templates over the set's vector of
 // floats. Such a struct F offers, as static functions:

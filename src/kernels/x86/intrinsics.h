@@ -1,6 +1,7 @@
 #pragma once
 
-// The vector intrinsics.
+// The vector intrinsics, and what else needs real registers. Tests put an emulation in this file's
+// place (tests/emulated/).
 
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic push
@@ -14,3 +15,12 @@
 #if defined(__GNUC__) && !defined(__clang__)
 #pragma GCC diagnostic pop
 #endif
+
+namespace moxie::x86 {
+
+/// Stops the compiler from adding up in another order, which needs more registers than there are.
+static inline __attribute__((always_inline, unused)) void KeepInRegister(__m256i& v) {
+  asm("" : "+x"(v));
+}
+
+}  // namespace moxie::x86

@@ -43,9 +43,6 @@ MOXIE_INLINE __m256i Load256(const void* p) {
   return _mm256_loadu_si256(static_cast<const __m256i*>(p));
 }
 
-/// Stops the compiler from adding up in another order, which needs more registers than there are.
-MOXIE_INLINE void KeepInRegister(__m256i& v) { asm("" : "+x"(v)); }
-
 /// Sums over the 8 lanes of each of 8 vectors: lane r of the result is the sum of v[r].
 MOXIE_INLINE __m256i SumLanes(__m256i v01, __m256i v23, __m256i v45, __m256i v67) {
   // The arguments are already added in pairs: hadd(v0, v1) and so on.
