@@ -40,6 +40,7 @@ std::string Quoted(const std::string& text) {
 
 std::string Bash(const std::vector<CommandPage>& pages) {
   std::vector<std::string> commands;
+  commands.reserve(pages.size());
   for (const CommandPage& page : pages) commands.push_back(page.name);
   std::string out =
       "# bash completion for moxie; written by `moxie completion bash`\n"

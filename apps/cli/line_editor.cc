@@ -124,7 +124,7 @@ std::optional<LineEditor::Input> LineEditor::Read(const std::string& prompt) {
     const bool continued = input->text.ends_with('\\');
     if (continued) input->text.pop_back();
     if (!continued && (terminal_ == nullptr || !MoreIsWaiting())) break;
-    const std::optional<Input> next = ReadLine("…");
+    std::optional<Input> next = ReadLine("…");
     if (!next) break;
     if (next->interrupted) return next;
     input->text += "\n" + next->text;
