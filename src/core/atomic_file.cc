@@ -31,7 +31,7 @@ Result<AtomicFile> AtomicFile::Create(const fs::path& path) {
   const fs::file_status status = fs::status(file.target_, error);
   if (fs::is_directory(status)) return file.Failed(EISDIR);
   if (fs::exists(status) && !fs::is_regular_file(status)) {
-    file.fd_ = ::open(file.target_.c_str(), kFlags);
+    file.fd_ = ::open(file.target_.c_str(), kFlags, kMode);
     if (file.fd_ < 0) return file.Failed(errno);
     return file;
   }
