@@ -61,7 +61,7 @@ ChatRequest ReadChatRequest(Fields& fields) {
   ChatRequest chat;
   const Json* messages = fields.Array("messages");
   if (messages == nullptr) fields.Fail("messages", " is missing");
-  if (!fields.ok()) return chat;
+  if (messages == nullptr || !fields.ok()) return chat;
   chat.messages = ReadMessages(*messages, fields);
   ReadTools(fields, chat);
   ReadToolChoice(fields, chat);

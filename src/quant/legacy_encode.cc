@@ -64,7 +64,7 @@ void Encode(const Group& group, BlockQ5_1& block) {
 }
 
 void Encode(const Group& group, BlockQ8_0& block) {
-  uint8_t codes[32];
+  uint8_t codes[32] = {};
   block.d = EncodeScaled<IntegerCodes<-127, 127>>(group, codes);
   for (int j = 0; j < 32; ++j) block.q[j] = static_cast<int8_t>(codes[j] - 127);
 }

@@ -49,7 +49,7 @@ float ImproveIntegers(const Group& block, int group_size, int lowest, int highes
   float total = 0;
   for (int g = 0; g < block.size / group_size; ++g) {
     const Group group = GroupOf(block, g, group_size);
-    const int middle = scales.scale[g];
+    const auto middle = static_cast<int>(scales.scale[g]);
     float best_error = std::numeric_limits<float>::infinity();
     for (int scale : {middle, middle - 1, middle + 1}) {
       if (scale < lowest || scale > highest) continue;

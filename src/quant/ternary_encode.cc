@@ -29,7 +29,7 @@ void Encode(const Group& group, BlockTQ1_0& block) {
 }
 
 void Encode(const Group& group, BlockTQ2_0& block) {
-  uint8_t codes[256];
+  uint8_t codes[256] = {};
   block.d = StoredHalf::Of(EncodeTernary(group, codes));
   for (int j = 0; j < 64; ++j) {
     const uint8_t* code = codes + 128 * (j / 32) + j % 32;
