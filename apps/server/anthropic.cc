@@ -2,6 +2,7 @@
 // messages and tools on the way in, and to content blocks on the way out.
 #include <string>
 
+#include "server/block_answer.h"
 #include "server/chat_request.h"
 #include "server/model_call.h"
 #include "server/routes.h"
@@ -23,12 +24,11 @@ void SendError(const Call& call, const ApiError& error) {
   call.exchange->Send(response);
 }
 
-class MessagesAnswer final : public Answer {
+class MessagesAnswer final : public BlockAnswer {
  public:
   MessagesAnswer(const Call& call, std::string model, bool stream, int64_t prompt_tokens,
                  std::optional<ToolCallFormat> tools)
-      : Answer(call), model_(std::move(model)), stream_(stream), id_(RandomId("msg_")) {
-    if (tools) parser_.emplace(*tools);
+      : BlockAnswer(call, tools), model_(std::move(model)), stream_(stream), id_(RandomId("msg_")) {
     if (!stream_) return;
     StartEventStream(exchange());
     OrderedJson message = Head();
@@ -39,21 +39,40 @@ class MessagesAnswer final : public Answer {
     Write({{"type", "message_start"}, {"message", std::move(message)}});
   }
 
-  void OnToken(size_t /*choice*/, const Token& token) override {
-    AddText(parser_ ? parser_->Add(token.text) : token.text);
+  void OnError(const ApiError& error) override {
+    if (!exchange().streaming()) return SendError(call(), error);
+    exchange().Write(ServerSentEvent(AnthropicError(error), "error"));
+    exchange().EndStream();
   }
 
-  void OnChoice(size_t /*choice*/, Completion completion) override {
-    std::string reason =
-        completion.finish_reason == FinishReason::kLength ? "max_tokens" : "end_turn";
-    if (parser_) {
-      const ToolCallParser::Rest rest = parser_->Finish();
-      AddText(rest.text);
-      EndText();
-      for (const ToolCall& call : rest.calls) AddCall(call);
-      if (!rest.calls.empty()) reason = "tool_use";
-    }
-    EndText();
+ private:
+  void BeginText() override { BeginBlock({{"type", "text"}, {"text", ""}}); }
+  void AddText(const std::string& text) override {
+    WriteDelta({{"type", "text_delta"}, {"text", text}});
+  }
+  void EndText(const std::string& whole) override {
+    content_.back()["text"] = whole;
+    EndBlock();
+  }
+  void BeginCall(const ToolCall& call) override {
+    BeginBlock({{"type", "tool_use"},
+                {"id", call.id},
+                {"name", call.name},
+                {"input", OrderedJson::object()}});
+  }
+  void AddArguments(const std::string& arguments) override {
+    WriteDelta({{"type", "input_json_delta"}, {"partial_json", arguments}});
+  }
+  void EndCall(const ToolCall& whole) override {
+    const OrderedJson input = OrderedJson::parse(whole.arguments, nullptr, false);
+    if (input.is_object()) content_.back()["input"] = input;  // Else it was cut short.
+    EndBlock();
+  }
+
+  void Complete(const Completion& completion, bool has_calls) override {
+    const char* reason = completion.finish_reason == FinishReason::kLength ? "max_tokens"
+                         : has_calls                                       ? "tool_use"
+                                                                           : "end_turn";
     const OrderedJson usage{{"input_tokens", completion.prompt_tokens - completion.reused_tokens},
                             {"cache_read_input_tokens", completion.reused_tokens},
                             {"output_tokens", completion.ids.size()}};
@@ -72,71 +91,28 @@ class MessagesAnswer final : public Answer {
     exchange().Send({.body = ToText(body)});
   }
 
-  void OnEnd() override {}
-
-  void OnError(const ApiError& error) override {
-    if (!exchange().streaming()) return SendError(call(), error);
-    exchange().Write(ServerSentEvent(AnthropicError(error), "error"));
-    exchange().EndStream();
-  }
-
- private:
   OrderedJson Head() const {
     return {{"id", id_}, {"type", "message"}, {"role", "assistant"}, {"model", model_}};
   }
 
   void Write(const OrderedJson& event) {
-    exchange().Write(ServerSentEvent(event, event["type"].get<std::string>()));
+    if (stream_) exchange().Write(ServerSentEvent(event, event["type"].get<std::string>()));
   }
-
-  void StartBlock(OrderedJson block) {
-    if (stream_)
-      Write(
-          {{"type", "content_block_start"}, {"index", content_.size()}, {"content_block", block}});
+  void BeginBlock(OrderedJson block) {
+    Write({{"type", "content_block_start"}, {"index", content_.size()}, {"content_block", block}});
     content_.push_back(std::move(block));
   }
-
   void WriteDelta(OrderedJson delta) {
-    if (stream_)
-      Write({{"type", "content_block_delta"},
-             {"index", content_.size() - 1},
-             {"delta", std::move(delta)}});
+    Write({{"type", "content_block_delta"},
+           {"index", content_.size() - 1},
+           {"delta", std::move(delta)}});
   }
-
-  void EndBlock() {
-    if (stream_) Write({{"type", "content_block_stop"}, {"index", content_.size() - 1}});
-  }
-
-  void AddText(const std::string& text) {
-    if (text.empty()) return;
-    if (!std::exchange(in_text_, true)) StartBlock({{"type", "text"}, {"text", ""}});
-    text_ += text;
-    WriteDelta({{"type", "text_delta"}, {"text", text}});
-  }
-
-  void EndText() {
-    if (!std::exchange(in_text_, false)) return;
-    content_.back()["text"] = std::exchange(text_, {});
-    EndBlock();
-  }
-
-  void AddCall(const ToolCall& call) {
-    StartBlock({{"type", "tool_use"},
-                {"id", call.id},
-                {"name", call.name},
-                {"input", OrderedJson::object()}});
-    WriteDelta({{"type", "input_json_delta"}, {"partial_json", call.arguments}});
-    content_.back()["input"] = OrderedJson::parse(call.arguments);
-    EndBlock();
-  }
+  void EndBlock() { Write({{"type", "content_block_stop"}, {"index", content_.size() - 1}}); }
 
   std::string model_;
   bool stream_;
   std::string id_;
-  std::optional<ToolCallParser> parser_;
   OrderedJson content_ = OrderedJson::array();
-  std::string text_;
-  bool in_text_ = false;
 };
 
 /// One of Anthropic's messages as those of OpenAI's that say the same; results of tools come

@@ -28,7 +28,8 @@ class ChatAnswer final : public OpenAiAnswer {
       : OpenAiAnswer(call, form, {"chat.completion", "chat.completion.chunk", "chatcmpl-"},
                      static_cast<size_t>(form.n)),
         host_(asked.host),
-        logprobs_(choices(), OrderedJson::array()) {
+        logprobs_(choices(), OrderedJson::array()),
+        calls_begun_(choices()) {
     if (tools) parsers_.assign(choices(), ToolCallParser(*tools));
     if (!form.stream) return;
     StartStream();
@@ -41,25 +42,34 @@ class ChatAnswer final : public OpenAiAnswer {
       logprobs_[choice].push_back(
           ChatLogprob(host_->model().tokenizer(), token.id, token.logprobs));
     if (!form().stream) return;
-    const std::string text = has_tools() ? parsers_[choice].Add(token.text) : token.text;
-    Write(choice, {{"content", text}}, nullptr, &token.routing);
+    AnswerPiece piece;
+    if (has_tools()) {
+      piece = parsers_[choice].Add(token.text);
+    } else {
+      piece.text = token.text;
+    }
+    OrderedJson delta{{"content", piece.text}};
+    if (!piece.calls.empty()) delta["tool_calls"] = CallParts(choice, piece.calls);
+    Write(choice, std::move(delta), nullptr, &token.routing);
   }
 
   void OnChoice(size_t choice, Completion completion) override {
     usage().Add(completion, choice == 0);
-    std::string reason(NameOf(completion.finish_reason));
-    ToolCallParser::Rest rest;
-    std::string text = completion.text;
+    std::string text = form().stream ? "" : completion.text;
+    std::vector<ToolCall> calls;
     if (has_tools()) {
-      if (!form().stream) text = parsers_[choice].Add(completion.text);
-      rest = parsers_[choice].Finish();
-      text += rest.text;
+      text = parsers_[choice].Add(text).text + parsers_[choice].Finish();
+      calls = parsers_[choice].calls();
     }
-    if (!rest.calls.empty()) reason = "tool_calls";
-    if (form().stream) return WriteLast(choice, rest, reason);
+    std::string reason(NameOf(completion.finish_reason));
+    if (!calls.empty() && completion.finish_reason == FinishReason::kStop) reason = "tool_calls";
+    if (form().stream) {
+      if (!text.empty()) Write(choice, {{"content", text}}, nullptr);
+      return Write(choice, OrderedJson::object(), reason);
+    }
     OrderedJson message{{"role", "assistant"}, {"content", text}};
-    for (const ToolCall& call : rest.calls) message["tool_calls"].push_back(CallJson(call));
-    if (text.empty() && !rest.calls.empty()) message["content"] = nullptr;
+    for (const ToolCall& call : calls) message["tool_calls"].push_back(CallJson(call));
+    if (text.empty() && !calls.empty()) message["content"] = nullptr;
     Keep(choice, {{"index", choice},
                   {"message", std::move(message)},
                   {"logprobs", TakeLogprobs(choice)},
@@ -74,14 +84,19 @@ class ChatAnswer final : public OpenAiAnswer {
     return {{"content", std::exchange(logprobs_[choice], OrderedJson::array())}};
   }
 
-  void WriteLast(size_t choice, const ToolCallParser::Rest& rest, const std::string& reason) {
-    if (!rest.text.empty()) Write(choice, {{"content", rest.text}}, nullptr);
-    for (size_t i = 0; i < rest.calls.size(); ++i) {
-      OrderedJson call{{"index", i}};
-      call.update(CallJson(rest.calls[i]));
-      Write(choice, {{"tool_calls", OrderedJson::array({std::move(call)})}}, nullptr);
+  /// "tool_calls" of a chunk: a call's id and name come once, with its first part.
+  OrderedJson CallParts(size_t choice, const std::vector<AnswerPiece::CallPart>& parts) {
+    OrderedJson all = OrderedJson::array();
+    for (const AnswerPiece::CallPart& part : parts) {
+      OrderedJson json{{"index", part.index}};
+      if (part.index == calls_begun_[choice]) {
+        ++calls_begun_[choice];
+        json.update(CallJson(parsers_[choice].calls()[part.index]));
+      }
+      json["function"]["arguments"] = part.arguments;
+      all.push_back(std::move(json));
     }
-    Write(choice, OrderedJson::object(), reason);
+    return all;
   }
 
   void Write(size_t choice, OrderedJson delta, OrderedJson reason,
@@ -101,6 +116,7 @@ class ChatAnswer final : public OpenAiAnswer {
   std::shared_ptr<ModelHost> host_;
   std::vector<OrderedJson> logprobs_;
   std::vector<ToolCallParser> parsers_;
+  std::vector<size_t> calls_begun_;
   bool layers_said_ = false;
 };
 

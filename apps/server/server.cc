@@ -29,6 +29,7 @@ constexpr RouteEntry kRoutes[] = {
     {"GET", "/v1/models/", GetModel},
     {"POST", "/v1/completions", PostCompletions},
     {"POST", "/v1/chat/completions", PostChatCompletions},
+    {"POST", "/v1/responses", PostResponses},
     {"POST", "/v1/messages", PostMessages},
     {"POST", "/v1/messages/count_tokens", PostCountTokens},
     {"POST", "/tokenize", PostTokenize},

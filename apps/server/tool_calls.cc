@@ -7,41 +7,8 @@ namespace {
 
 constexpr char kMistralMark[] = "[TOOL_CALLS]";
 constexpr char kHermesMark[] = "<tool_call>";
-constexpr char kHermesEnd[] = "</tool_call>";
 constexpr char kLlamaMark[] = "<|python_tag|>";
 constexpr char kSpace[] = " \t\r\n";
-constexpr size_t kMostCalls = 128;
-
-std::string_view Trimmed(std::string_view text) {
-  const size_t first = text.find_first_not_of(kSpace);
-  if (first == std::string_view::npos) return {};
-  return text.substr(first, text.find_last_not_of(kSpace) - first + 1);
-}
-
-bool Skip(std::string_view& text, std::string_view mark) {
-  text = Trimmed(text);
-  if (!text.starts_with(mark)) return false;
-  text = Trimmed(text.substr(mark.size()));
-  return true;
-}
-
-bool AddCall(const Json& json, std::vector<ToolCall>& calls) {
-  if (!json.is_object() || !json.contains("name") || !json["name"].is_string()) return false;
-  const char* field = json.contains("arguments") ? "arguments" : "parameters";
-  if (!json.contains(field) || !json[field].is_object() || calls.size() >= kMostCalls) return false;
-  const bool has_id = json.contains("id") && json["id"].is_string();
-  calls.push_back({has_id ? json["id"].get<std::string>() : RandomId("", 9),
-                   json["name"].get<std::string>(), json[field].dump()});
-  return true;
-}
-
-/// One call or a list of them.
-bool AddCalls(std::string_view text, std::vector<ToolCall>& calls) {
-  const Json json = Json::parse(text, nullptr, false);
-  if (!json.is_array()) return AddCall(json, calls);
-  return !json.empty() && std::all_of(json.begin(), json.end(),
-                                      [&](const Json& call) { return AddCall(call, calls); });
-}
 
 /// The length of the longest beginning of `mark` that `text` ends with.
 size_t PartialMark(std::string_view text, std::string_view mark) {
@@ -65,19 +32,6 @@ ToolCallFormat FormatOf(const ModelHost& host) {
   return ToolCallFormat::kGeneric;
 }
 
-std::vector<ToolCall> ParseToolCalls(std::string_view text) {
-  std::vector<ToolCall> calls;
-  if (Skip(text, kMistralMark) || Skip(text, kLlamaMark) || !text.starts_with(kHermesMark))
-    return AddCalls(text, calls) ? calls : std::vector<ToolCall>();
-  while (Skip(text, kHermesMark)) {
-    const size_t end = std::min(text.find(kHermesEnd), text.size());
-    if (!AddCalls(text.substr(0, end), calls)) return {};
-    text = text.substr(end);
-    Skip(text, kHermesEnd);
-  }
-  return text.empty() ? calls : std::vector<ToolCall>();
-}
-
 ToolCallParser::ToolCallParser(ToolCallFormat format)
     : from_start_(format == ToolCallFormat::kLlama3 || format == ToolCallFormat::kGeneric) {
   if (format == ToolCallFormat::kMistral) marks_ = {kMistralMark};
@@ -85,13 +39,12 @@ ToolCallParser::ToolCallParser(ToolCallFormat format)
   if (format == ToolCallFormat::kLlama3) marks_ = {kLlamaMark};
 }
 
-std::string ToolCallParser::Add(std::string_view piece) {
-  held_ += piece;
-  if (calling_) return "";
+/// Takes what is certainly text out of held_, and notices where calls begin.
+std::string ToolCallParser::TakeText() {
   const size_t first = held_.find_first_not_of(kSpace);
   if (from_start_ && !begun_) {
     if (first == std::string::npos) return "";
-    if (held_[first] == '{' || held_[first] == '[') calling_ = true;
+    calling_ = held_[first] == '{' || held_[first] == '[';
     if (calling_) return "";
   }
   size_t keep = 0;
@@ -109,11 +62,55 @@ std::string ToolCallParser::Add(std::string_view piece) {
   return text;
 }
 
-ToolCallParser::Rest ToolCallParser::Finish() {
-  Rest rest;
-  if (calling_) rest.calls = ParseToolCalls(held_);
-  if (rest.calls.empty()) rest.text = held_;
-  return rest;
+AnswerPiece ToolCallParser::Add(std::string_view piece) {
+  held_ += piece;
+  AnswerPiece result;
+  if (!calling_) result.text = TakeText();
+  if (!calling_) return result;
+  for (const char c : std::exchange(held_, {})) Scan(c, result.calls);
+  return result;
+}
+
+std::string ToolCallParser::Finish() { return std::exchange(held_, {}); }
+
+/// Between calls only a brace matters: neither marks nor lists have one.
+void ToolCallParser::Scan(char c, std::vector<AnswerPiece::CallPart>& parts) {
+  const bool is_space = std::string_view(kSpace).find(c) != std::string_view::npos;
+  const bool opens = !in_string_ && (c == '{' || (c == '[' && depth_ > 0));
+  const bool closes = !in_string_ && (c == '}' || c == ']') && depth_ > 0;
+  if (opens) ++depth_;
+  if (opens && depth_ == 2 && (key_ == "arguments" || key_ == "parameters"))
+    in_arguments_ = !calls_.empty();
+  if (in_arguments_ && (in_string_ || !is_space)) {
+    calls_.back().arguments += c;
+    if (parts.empty() || parts.back().index + 1 != calls_.size())
+      parts.push_back({calls_.size() - 1, ""});
+    parts.back().arguments += c;
+  }
+  if (in_string_) {
+    string_ += c;
+    if (c == '"' && !escaped_) EndString(parts);
+    escaped_ = c == '\\' && !escaped_;
+  } else if (c == '"' && depth_ > 0) {
+    in_string_ = true;
+    string_ = c;
+  }
+  if (closes) --depth_;
+  if (depth_ <= 1 && closes) in_arguments_ = false;
+  if (!in_string_ && (depth_ == 0 || (depth_ == 1 && c == ','))) key_.clear();
+}
+
+void ToolCallParser::EndString(std::vector<AnswerPiece::CallPart>& parts) {
+  in_string_ = false;
+  if (depth_ != 1) return;
+  const Json json = Json::parse(string_, nullptr, false);
+  const std::string text = json.is_string() ? json.get<std::string>() : "";
+  if (key_.empty()) {
+    key_ = text;
+  } else if (key_ == "name") {
+    calls_.push_back({RandomId("", 9), text, ""});
+    parts.push_back({calls_.size() - 1, ""});
+  }
 }
 
 }  // namespace moxie::server

@@ -73,6 +73,21 @@ class Clients(unittest.TestCase):
             client.completions.create(model="mixtral", prompt="a", n=-1)
         self.assertEqual(refused.exception.param, "n")
 
+    def test_openai_responses(self):
+        client = self.openai()
+        ask = dict(model="mixtral", input="Who?", max_output_tokens=8, temperature=0)
+        whole = client.responses.create(**ask)
+        with client.responses.stream(**ask) as stream:
+            text = "".join(e.delta for e in stream if e.type == "response.output_text.delta")
+        self.assertEqual(text, whole.output_text)
+        called = client.responses.create(
+            model="mixtral", input="Who?", tool_choice="required", parallel_tool_calls=False,
+            tools=[{"type": "function", "name": "dial", "parameters": {
+                "type": "object", "required": ["n"], "properties": {"n": {"enum": [1, 2]}}}}])
+        (call,) = [item for item in called.output if item.type == "function_call"]
+        self.assertEqual(call.name, "dial")
+        self.assertIn(call.arguments, ('{"n":1}', '{"n":2}'))
+
     def test_openai_tools(self):
         tools = [{"type": "function", "function": {"name": "dial", "parameters": {
             "type": "object", "required": ["n"], "properties": {"n": {"enum": [1, 2]}}}}}]

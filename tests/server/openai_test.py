@@ -119,6 +119,67 @@ class Chat(Case):
         self.assertEqual(first["choices"], second["choices"])
 
 
+class Responses(Case):
+    ASK = {"input": "Who?", "max_output_tokens": 6, "temperature": 0, "ignore_eos": True}
+
+    def test_says_what_a_chat_says(self):
+        chat = self.server.post("/v1/chat/completions", {**Chat.ASK})
+        answer = self.server.post("/v1/responses", self.ASK)
+        self.assertEqual(answer["object"], "response")
+        self.assertEqual(answer["status"], "incomplete")
+        self.assertEqual(answer["incomplete_details"], {"reason": "max_output_tokens"})
+        (item,) = answer["output"]
+        self.assertEqual((item["type"], item["role"], item["status"]),
+                         ("message", "assistant", "incomplete"))
+        self.assertEqual(item["content"][0]["text"], chat["choices"][0]["message"]["content"])
+        self.assertEqual(answer["usage"]["input_tokens"], chat["usage"]["prompt_tokens"])
+        self.assertEqual(answer["usage"]["output_tokens"], 6)
+
+    def test_streams_the_same_with_numbered_events(self):
+        whole = self.server.post("/v1/responses", self.ASK)
+        events = self.server.events("/v1/responses", dict(self.ASK, stream=True))
+        self.assertEqual([data["sequence_number"] for _, data in events], list(range(len(events))))
+        self.assertTrue(all(name == data["type"] for name, data in events))
+        names = [name for name, _ in events]
+        self.assertEqual(names[:4], ["response.created", "response.in_progress",
+                                     "response.output_item.added", "response.content_part.added"])
+        self.assertEqual(names[-4:], ["response.output_text.done", "response.content_part.done",
+                                      "response.output_item.done", "response.incomplete"])
+        text = "".join(d["delta"] for n, d in events if n == "response.output_text.delta")
+        self.assertEqual(text, whole["output"][0]["content"][0]["text"])
+        final = events[-1][1]["response"]
+        self.assertEqual(final["output"][0]["content"], whole["output"][0]["content"])
+
+    def test_items_of_a_conversation_are_messages(self):
+        items = [{"type": "message", "role": "user",
+                  "content": [{"type": "input_text", "text": "Weather?"}]},
+                 {"type": "function_call", "call_id": "c1", "name": "weather",
+                  "arguments": '{"city":"Rome"}'},
+                 {"type": "function_call_output", "call_id": "c1", "output": "sunny"},
+                 {"role": "user", "content": "And?"}]
+        messages = [{"role": "system", "content": "Be brief."},
+                    {"role": "user", "content": "Weather?"},
+                    {"role": "assistant", "tool_calls": [{"id": "c1", "type": "function", "function": {
+                        "name": "weather", "arguments": '{"city":"Rome"}'}}]},
+                    {"role": "tool", "tool_call_id": "c1", "content": "sunny"},
+                    {"role": "user", "content": "And?"}]
+        chat = self.server.post("/v1/chat/completions", dict(Chat.ASK, messages=messages))
+        answer = self.server.post("/v1/responses", dict(self.ASK, input=items,
+                                                        instructions="Be brief."))
+        self.assertEqual(answer["output"][0]["content"][0]["text"],
+                         chat["choices"][0]["message"]["content"])
+        self.assertEqual(answer["usage"]["input_tokens"], chat["usage"]["prompt_tokens"])
+
+    def test_refuses_what_it_cannot_do(self):
+        for fields, param in (({"previous_response_id": "resp_1"}, "previous_response_id"),
+                              ({"input": 5}, "input"), ({"input": [5]}, "input"),
+                              ({"background": True}, "background"),
+                              ({"input": [{"type": "item_reference"}]}, "input[].type"),
+                              ({"tools": [{"type": "web_search"}]}, "tools")):
+            error = self.server.post("/v1/responses", dict(self.ASK, **fields), 400)["error"]
+            self.assertEqual(error["param"], param)
+
+
 class Models(Case):
     def test_lists_the_model(self):
         listed = self.server.get("/v1/models")["data"]

@@ -58,9 +58,42 @@ class Tools(unittest.TestCase):
                     self.check(call)
                     deltas = [c["choices"][0]["delta"] for c in
                               self.server.stream("/v1/chat/completions", ask)]
-                    (streamed,) = [c for d in deltas for c in d.get("tool_calls", [])]
-                    self.assertEqual(streamed["function"], call["function"])
+                    parts = [c for d in deltas for c in d.get("tool_calls", [])]
+                    self.assertEqual({c["index"] for c in parts}, {0})
+                    self.assertEqual(parts[0]["function"]["name"], "weather")
+                    self.assertRegex(parts[0]["id"], "^[A-Za-z0-9]{9}$")
+                    self.assertFalse(any("name" in c["function"] for c in parts[1:]))
+                    # This vocabulary has few long tokens: arguments come in many parts.
+                    self.assertGreater(len(parts), 5)
+                    self.assertEqual("".join(c["function"]["arguments"] for c in parts),
+                                     call["function"]["arguments"])
                     self.assertEqual("".join(d.get("content") or "" for d in deltas), "")
+
+    def test_several_calls_and_one_cut_short(self):
+        for model in ("mistral", "hermes", "generic"):
+            ask = self.ask(model, tool_choice="required", max_tokens=200)
+            for seed in range(40):
+                whole = self.server.post("/v1/chat/completions", dict(ask, seed=seed))["choices"][0]
+                calls = whole["message"]["tool_calls"]
+                if len(calls) > 1:
+                    break
+            self.assertGreater(len(calls), 1, model)
+            for call in calls if whole["finish_reason"] == "tool_calls" else calls[:-1]:
+                self.check(call)
+            chunks = self.server.stream("/v1/chat/completions", dict(ask, seed=seed))
+            parts = [p for c in chunks for p in c["choices"][0]["delta"].get("tool_calls", [])]
+            for i, call in enumerate(calls):
+                mine = [p["function"] for p in parts if p["index"] == i]
+                self.assertEqual(mine[0]["name"], call["function"]["name"])
+                self.assertEqual("".join(p["arguments"] for p in mine),
+                                 call["function"]["arguments"])
+            short = self.server.post("/v1/chat/completions", dict(
+                ask, seed=seed, max_tokens=60))["choices"][0]
+            if "tool_calls" in short["message"]:
+                self.assertEqual(short["finish_reason"], "length")
+                last = short["message"]["tool_calls"][-1]["function"]["arguments"]
+                index = len(short["message"]["tool_calls"]) - 1
+                self.assertTrue(calls[index]["function"]["arguments"].startswith(last))
 
     def test_none_calls_nothing(self):
         answer = self.server.post("/v1/chat/completions",
