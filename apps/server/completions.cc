@@ -6,6 +6,7 @@
 
 #include "server/logprobs.h"
 #include "server/openai_answer.h"
+#include "server/prompts.h"
 #include "server/routes.h"
 
 namespace moxie::server {
@@ -121,44 +122,6 @@ class CompletionsAnswer final : public OpenAiAnswer {
   std::vector<Choice> choices_;
 };
 
-/// Ids are taken as they are; text is encoded with what the tokenizer adds.
-bool AddPrompt(const Json& json, const Tokenizer& tokenizer, Wanted& wanted) {
-  if (json.is_string()) {
-    wanted.prompts.push_back(tokenizer.Encode(json.get<std::string>(), {}));
-    return true;
-  }
-  if (!json.is_array()) return false;
-  std::vector<TokenId> ids;
-  for (const Json& id : json) {
-    if (!id.is_number_integer()) return false;
-    const double value = id.get<double>();
-    // Out of the vocabulary either way; the engine's refusal names it.
-    ids.push_back(value < 0 || value > 0x7fffffff ? -1 : id.get<TokenId>());
-  }
-  wanted.prompts.push_back(std::move(ids));
-  return true;
-}
-
-void ReadPrompts(Fields& fields, const RequestLimits& limits, const Tokenizer& tokenizer,
-                 Wanted& wanted) {
-  const Json* prompt = fields.Any("prompt");
-  if (prompt == nullptr) return fields.Fail("prompt", " is missing");
-  const bool several = prompt->is_array() && !prompt->empty() &&
-                       (prompt->front().is_string() || prompt->front().is_array());
-  bool right = true;
-  if (several && static_cast<int64_t>(prompt->size()) > limits.prompts)
-    return fields.Fail("prompt", " has more than " + std::to_string(limits.prompts) + " prompts");
-  if (several) {
-    for (const Json& item : *prompt) right = right && AddPrompt(item, tokenizer, wanted);
-  } else {
-    right = AddPrompt(*prompt, tokenizer, wanted);
-  }
-  if (!right)
-    fields.Fail("prompt",
-                " must be a string, a list of token ids, or a list of strings or of such "
-                "lists");
-}
-
 }  // namespace
 
 void PostCompletions(Server& server, const Call& call) {
@@ -181,7 +144,7 @@ void PostCompletions(Server& server, const Call& call) {
   }
   if (!fields.String("suffix").empty()) fields.Fail("suffix", " is not supported");
   wanted.echo = fields.Bool("echo", false);
-  ReadPrompts(fields, limits, asked->host->model().tokenizer(), wanted);
+  wanted.prompts = ReadPrompts(fields, "prompt", limits, asked->host->model().tokenizer());
   if (wanted.echo && wanted.form.logprobs) {
     if (wanted.form.stream) fields.Fail("stream", " does not go with echo and logprobs together");
     request.prompt_logprobs = request.top_logprobs;

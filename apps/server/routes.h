@@ -10,6 +10,8 @@ namespace moxie::server {
 void PostCompletions(Server& server, const Call& call);
 // chat.cc
 void PostChatCompletions(Server& server, const Call& call);
+// embeddings.cc
+void PostEmbeddings(Server& server, const Call& call);
 // responses.cc
 void PostResponses(Server& server, const Call& call);
 // anthropic.cc

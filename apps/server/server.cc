@@ -30,6 +30,7 @@ constexpr RouteEntry kRoutes[] = {
     {"POST", "/v1/completions", PostCompletions},
     {"POST", "/v1/chat/completions", PostChatCompletions},
     {"POST", "/v1/responses", PostResponses},
+    {"POST", "/v1/embeddings", PostEmbeddings},
     {"POST", "/v1/messages", PostMessages},
     {"POST", "/v1/messages/count_tokens", PostCountTokens},
     {"POST", "/tokenize", PostTokenize},

@@ -33,6 +33,9 @@ enum class FinishReason : uint8_t {
 /// "stop", "length" or "cancelled".
 std::string_view NameOf(FinishReason reason);
 
+/// How the hidden states of a prompt, after the final norm, become one vector.
+enum class Pooling : uint8_t { kNone, kMean, kLast };
+
 /// A prompt to be continued.
 struct Request {
   std::vector<TokenId> prompt;  ///< at least one token, less than the model's context
@@ -44,11 +47,12 @@ struct Request {
                                    ///< n most probable ones'
   int32_t prompt_logprobs = -1;    ///< the same for each token of the prompt but the first, in
                                    ///< Completion::prompt_logprobs; nothing is reused then
-  bool show_special = false;       ///< special tokens' text is part of the answer's text
-  std::string user;                ///< whose it is: users are served equally
-  int32_t priority = 0;            ///< lower ones start first, whoever's they are
-  bool observe_routing = false;    ///< fill Completion::routing
-  bool trace_routing = false;      ///< fill Event::routing
+  Pooling pooling = Pooling::kNone;  ///< fill Completion::embedding; nothing is reused then
+  bool show_special = false;         ///< special tokens' text is part of the answer's text
+  std::string user;                  ///< whose it is: users are served equally
+  int32_t priority = 0;              ///< lower ones start first, whoever's they are
+  bool observe_routing = false;      ///< fill Completion::routing
+  bool trace_routing = false;        ///< fill Event::routing
   /// What the answer must look like, or nothing. It ends where nothing can follow, also where
   /// end_at_stop_tokens is off; stop strings may still cut it.
   ConstraintPtr constraint;
@@ -91,6 +95,7 @@ struct Completion {
   /// Where asked for, one entry a token of the prompt: its log-probability, then the most probable
   /// tokens'. The first is empty.
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;
+  std::vector<float> embedding;  ///< [dim] the prompt's pooled hidden states, where asked for
   RoutingShares routing;  ///< of prompt and answer, where asked for and the model is a mixture
 
   /// Tokens computed a second; 0 where nothing was timed.

@@ -31,6 +31,7 @@ RunningRequest::RunningRequest(RequestId id, Request request, EventHandler on_ev
   if (request_.max_tokens >= 0) most_answer_ = std::min(most_answer_, request_.max_tokens);
   most_tokens_ = prompt + most_answer_;
   completion_.prompt_tokens = prompt;
+  pooled_.pooling = request_.pooling;
   started_ = first_token_ = last_token_ = submitted_;
 }
 
@@ -137,6 +138,7 @@ Completion RunningRequest::TakeCompletion() {
   completion_.timings = {.queue_s = Seconds(submitted_, started_),
                          .prefill_s = Seconds(started_, first_token_),
                          .decode_s = Seconds(first_token_, last_token_)};
+  completion_.embedding = pooled_.Vector();
   return std::move(completion_);
 }
 

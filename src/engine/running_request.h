@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 
+#include "engine/hidden_pooler.h"
 #include "engine/stop_strings.h"
 #include "memory/kv_cache.h"
 #include "moxie/generate.h"
@@ -40,6 +41,12 @@ class RunningRequest {
   void ScorePrompt(int64_t first, std::span<const float> rows, int64_t vocab_size);
   /// Whether the prompt's logits are wanted, all of them.
   bool scores_prompt() const { return request_.prompt_logprobs >= 0; }
+  /// Where the prompt's hidden states go, or null.
+  PooledStates* pooled() { return request_.pooling != Pooling::kNone ? &pooled_ : nullptr; }
+  /// Whether every token of the prompt must go through the model, known or not.
+  bool computes_whole_prompt() const {
+    return scores_prompt() || request_.pooling != Pooling::kNone;
+  }
 
   /// Tells the listener that a part of the prompt is computed. Returns whether it wants to go on.
   bool ReportPrompt();
@@ -77,6 +84,7 @@ class RunningRequest {
   int64_t most_answer_;
   Completion completion_;
   TokenRouting token_routing_;
+  PooledStates pooled_;
   Clock::time_point submitted_, started_, first_token_, last_token_;
 };
 

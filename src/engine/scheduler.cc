@@ -11,13 +11,16 @@ namespace {
 constexpr int64_t kScoreBytes = 16 << 20;
 
 bool NeedsNoPass(const RunningRequest& request) {
-  return request.request().max_tokens == 0 && !request.scores_prompt();
+  return request.request().max_tokens == 0 && !request.computes_whole_prompt();
 }
 
 }  // namespace
 
 Scheduler::Scheduler(Model::Parts& parts)
-    : parts_(parts), prefixes_(*parts.cache), routing_(parts.config) {}
+    : parts_(parts),
+      prefixes_(*parts.cache),
+      routing_(parts.config),
+      hidden_(std::ssize(parts.config.layers), parts.config.dim) {}
 
 Scheduler::~Scheduler() {
   for (const auto& request : running_) parts_.cache->FreeSequence(request->sequence);
@@ -72,6 +75,7 @@ void Scheduler::Step() {
   if (chunks_.empty()) return;
   ChargeUsers();
   const ForwardObservers observers{.routing = parts_.config.is_mixture() ? &routing_ : nullptr,
+                                   .hidden = hidden_.wanted() ? &hidden_ : nullptr,
                                    .profile = profile_};
   const Result<void> done = parts_.decoder->Forward(chunks_, *parts_.cache, logits_, observers);
   if (done) {
@@ -148,7 +152,7 @@ bool Scheduler::Start(RunningRequest& request) {
   if (std::ssize(running_) >= parts_.options.parallel) return false;
   KvCache& cache = *parts_.cache;
   PrefixCache::Match prefix;
-  if (!request.scores_prompt()) prefix = prefixes_.Find(request.tokens());
+  if (!request.computes_whole_prompt()) prefix = prefixes_.Find(request.tokens());
   MakeRoomForSequence();
   // A window may have rolled past the common beginning: then all is computed anew.
   Result<SequenceId> sequence =
@@ -182,7 +186,7 @@ void Scheduler::CountReused(int64_t tokens) {
 /// earlier request, so that waiting is cheaper; takes it over once it is there. Whole pages alone
 /// are shared, which neither of the two will write.
 bool Scheduler::WaitsForBeginning(RunningRequest& request) {
-  if (request.begun || request.scores_prompt()) return false;
+  if (request.begun || request.computes_whole_prompt()) return false;
   const std::span<const TokenId> prompt = request.tokens().first(request.tokens().size() - 1);
   for (const auto& earlier : running_) {
     if (earlier.get() == &request) break;
@@ -206,6 +210,7 @@ void Scheduler::ComposeBatch() {
   chunks_.clear();
   batch_.clear();
   routing_.Clear();
+  hidden_.Clear();
   logit_rows_ = 0;
   int64_t left = parts_.options.batch_tokens;
   const int64_t row_bytes = parts_.config.vocab_size * static_cast<int64_t>(sizeof(float));
@@ -243,6 +248,7 @@ void Scheduler::AddChunk(RunningRequest& request, int64_t tokens, bool score) {
                                : last ? LogitRows::kLast
                                       : LogitRows::kNone});
   batch_.push_back(&request);
+  hidden_.AddTokens(request.answering() ? nullptr : request.pooled(), tokens);
   if (parts_.config.is_mixture())
     routing_.AddTokens(request.routing(), request.token_routing(), tokens);
 }

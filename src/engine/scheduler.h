@@ -6,6 +6,7 @@
 #include <set>
 #include <vector>
 
+#include "engine/hidden_pooler.h"
 #include "engine/model_parts.h"
 #include "engine/prefix_cache.h"
 #include "engine/routing_recorder.h"
@@ -66,6 +67,7 @@ class Scheduler {
   Model::Parts& parts_;
   PrefixCache prefixes_;
   RoutingCounter routing_;
+  HiddenPooler hidden_;
 
   // What one pass computes: chunk i continues batch_[i].
   std::vector<SequenceChunk> chunks_;

@@ -73,6 +73,19 @@ class Clients(unittest.TestCase):
             client.completions.create(model="mixtral", prompt="a", n=-1)
         self.assertEqual(refused.exception.param, "n")
 
+    def test_openai_embeddings(self):
+        import openai
+        client = self.openai()
+        # The client asks for base64 unless told otherwise.
+        packed, plain = (client.embeddings.create(model="mixtral", input=["a", "b c"], **kind)
+                         for kind in ({}, {"encoding_format": "float"}))
+        for one, other in zip(packed.data, plain.data):
+            self.assertEqual(len(one.embedding), len(other.embedding))
+            for x, y in zip(one.embedding, other.embedding):
+                self.assertAlmostEqual(x, y, delta=1e-6)
+        with self.assertRaises(openai.BadRequestError):
+            client.embeddings.create(model="mixtral", input="a", dimensions=7)
+
     def test_openai_responses(self):
         client = self.openai()
         ask = dict(model="mixtral", input="Who?", max_output_tokens=8, temperature=0)

@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """What lm-evaluation-harness asks of /v1/completions (its local-completions: ids, echo, logprobs 1,
 max_tokens 1), against the logits that Hugging Face computed for the golden models."""
+import base64
 import json
 import math
+import struct
 import unittest
 
 from npy import read_npy
@@ -57,6 +59,36 @@ class Scoring(unittest.TestCase):
             self.assertEqual(choice["finish_reason"], "length")
             server.post("/v1/completions", {"prompt": "a", "logprobs": 0, "echo": True,
                                             "stream": True}, 400)
+
+
+class Embeddings(unittest.TestCase):
+    def test_are_hugging_faces_hidden_states_pooled(self):
+        for name in MODELS:
+            golden = json.loads((GOLDEN / name / "golden.json").read_text())["sequences"]
+            sequence = next(s for s in golden if "hidden" in s)
+            (layers, tokens, dim), states = read_npy(GOLDEN / name / sequence["hidden"])
+            rows = [states[((layers - 1) * tokens + t) * dim:][:dim] for t in range(tokens)]
+            mean = [sum(column) / tokens for column in zip(*rows)]
+            with self.subTest(model=name), Server(GOLDEN / name) as server:
+                for pooling, want in (("mean", mean), ("last", rows[-1])):
+                    length = math.sqrt(sum(x * x for x in want))
+                    answer = server.post("/v1/embeddings", {
+                        "input": [sequence["ids"], sequence["ids"]], "pooling": pooling})
+                    self.assertEqual(answer["usage"]["prompt_tokens"], 2 * tokens)
+                    first, second = (data["embedding"] for data in answer["data"])
+                    self.assertEqual(first, second)
+                    for got, x in zip(first, want, strict=True):
+                        self.assertAlmostEqual(got, x / length, delta=1e-4)
+                    packed = server.post("/v1/embeddings", {
+                        "input": sequence["ids"], "pooling": pooling,
+                        "encoding_format": "base64"})["data"][0]["embedding"]
+                    numbers = struct.unpack(f"<{dim}f", base64.b64decode(packed))
+                    for got, x in zip(first, numbers, strict=True):
+                        self.assertAlmostEqual(got, x, delta=1e-7)
+                for wrong in ({"input": []}, {}, {"input": "a", "pooling": "max"},
+                              {"input": "a", "encoding_format": "hex"},
+                              {"input": "a", "dimensions": dim + 1}):
+                    server.post("/v1/embeddings", wrong, 400)
 
 
 class Routing(unittest.TestCase):
