@@ -1,5 +1,7 @@
-# The server's page as bytes of the program: apps/server/page/* become page_files.cc.
-file(GLOB page_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/apps/server/page/*)
+# The server's page and description as bytes of the program: apps/server/page/* and openapi.json
+# become page_files.cc.
+file(GLOB page_files CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/apps/server/page/*
+     ${CMAKE_SOURCE_DIR}/apps/server/openapi.json)
 set_property(DIRECTORY APPEND PROPERTY CMAKE_CONFIGURE_DEPENDS ${page_files})
 set(page_arrays "")
 set(page_entries "")

@@ -17,6 +17,7 @@ struct ServeArguments {
   ModelArguments model;
   std::vector<std::string> models;
   std::vector<std::string> names;
+  std::vector<std::string> aliases;
   std::vector<std::string> keys;
   std::string key_file;
   std::string log = "requests";
@@ -42,6 +43,13 @@ Result<void> FillOptions(const ServeArguments& arguments, server::ServeOptions& 
   }
   if (options.models.empty())
     return Error{ErrorCode::kInvalidInput, "no MODEL was given, nor a --name NAME=MODEL"};
+  for (const std::string& alias : arguments.aliases)
+    options.models.push_back({alias, options.models.front().path});
+  for (const server::ServedModel& model : options.models) {
+    if (std::ranges::count(options.models, model.name, &server::ServedModel::name) > 1)
+      return Error{ErrorCode::kInvalidInput, "two models are called " + model.name +
+                                                 "; --name NAME=MODEL gives another name"};
+  }
   options.access.keys = arguments.keys;
   if (!arguments.key_file.empty()) {
     MOXIE_TRY_ASSIGN(const std::string text, ReadFile(arguments.key_file));
@@ -87,6 +95,8 @@ void AddServerOptions(CLI::App& command, ServeArguments& arguments) {
       ->default_str("8080")
       ->check(CLI::Range(0, 65535).description("0..65535"));
   add_list("--name", arguments.names, "NAME=MODEL", "Serves MODEL as NAME; may be repeated");
+  add_list("--alias", arguments.aliases, "NAME",
+           "A further name of the first model; may be repeated");
   add("--parallel", arguments.parallel, "N",
       "Answers that are computed at once, each with a context")
       ->default_str("4")

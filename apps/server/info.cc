@@ -1,5 +1,8 @@
 // What the server and its models are.
-#include "server/json.h"
+#include <algorithm>
+#include <set>
+
+#include "server/model_call.h"
 #include "server/routes.h"
 
 namespace moxie::server {
@@ -55,6 +58,47 @@ void GetModel(Server& server, const Call& call) {
   const auto host = server.FindModel(name, error);
   if (host == nullptr) return call.exchange->Send(ErrorResponse(error));
   call.exchange->Send({.body = ToText(ModelJson(name, *host))});
+}
+
+void GetSlots(Server& server, const Call& call) {
+  OrderedJson slots = OrderedJson::array();
+  std::set<const ModelHost*> seen;  // A model that has several names.
+  for (const auto& [name, host] : server.models()) {
+    if (!seen.insert(host.get()).second) continue;
+    const std::vector<RunningStats> running = host->engine().Stats().requests;
+    for (int i = 0; i < std::max(host->options().parallel, static_cast<int>(running.size())); ++i) {
+      const bool busy = i < std::ssize(running);
+      OrderedJson slot{{"id", slots.size()},
+                       {"model", name},
+                       {"n_ctx", host->model().context()},
+                       {"is_processing", busy}};
+      if (busy) {
+        const RunningStats& stats = running[static_cast<size_t>(i)];
+        slot["id_task"] = stats.request;
+        slot["prompt_tokens"] = stats.prompt_tokens;
+        slot["prompt_done"] = stats.prompt_done;
+        slot["generated_tokens"] = stats.generated_tokens;
+      }
+      slots.push_back(std::move(slot));
+    }
+  }
+  call.exchange->Send({.body = ToText(slots)});
+}
+
+void PostReload(Server& server, const Call& call) {
+  ApiError error;
+  const auto asked = ReadModelCall(server, call, error);
+  if (!asked) return call.exchange->Send(ErrorResponse(error));
+  server.Reload(asked->model, [exchange = call.exchange, name = asked->model](
+                                  const Result<std::shared_ptr<ModelHost>>& host) {
+    if (!host) {
+      ApiError failed = FromError(host.error());
+      if (failed.status == 400) failed.status = 409;  // The request was right, the time was not.
+      return exchange->Send(ErrorResponse(failed));
+    }
+    exchange->Send(
+        {.body = ToText({{"model", name}, {"load_s", (*host)->model().load_seconds()}})});
+  });
 }
 
 }  // namespace moxie::server

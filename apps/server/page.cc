@@ -1,4 +1,4 @@
-// The page at "/" and the files that it asks for.
+// The page at "/" and the files that it asks for, and /openapi.json.
 #include "server/page_files.h"
 #include "server/routes.h"
 
@@ -7,6 +7,7 @@ namespace {
 
 std::string ContentType(std::string_view name) {
   if (name.ends_with(".html")) return "text/html; charset=utf-8";
+  if (name.ends_with(".json")) return "application/json";
   if (name.ends_with(".css")) return "text/css; charset=utf-8";
   return "text/javascript; charset=utf-8";
 }
@@ -15,8 +16,7 @@ std::string ContentType(std::string_view name) {
 
 void GetPage(Server& /*server*/, const Call& call) {
   const std::string_view path = call.http.path;
-  const std::string_view name =
-      path == "/" ? "index.html" : path.substr(std::string_view("/page/").size());
+  const std::string_view name = path == "/" ? "index.html" : path.substr(path.rfind('/') + 1);
   for (const PageFile& file : PageFiles()) {
     if (file.name != name) continue;
     return call.exchange->Send(

@@ -5,7 +5,7 @@
 
 namespace moxie::server {
 
-/// A file of apps/server/page/, embedded by cmake/page.cmake.
+/// A file of apps/server/page/, or openapi.json, embedded by cmake/page.cmake.
 struct PageFile {
   std::string_view name;
   std::string_view bytes;

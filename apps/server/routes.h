@@ -23,6 +23,8 @@ void GetHealth(Server& server, const Call& call);
 void GetReady(Server& server, const Call& call);
 void GetModels(Server& server, const Call& call);
 void GetModel(Server& server, const Call& call);
+void GetSlots(Server& server, const Call& call);
+void PostReload(Server& server, const Call& call);
 // stats.cc
 void GetStats(Server& server, const Call& call);
 void GetMetrics(Server& server, const Call& call);

@@ -20,11 +20,14 @@ struct RouteEntry {
 constexpr RouteEntry kRoutes[] = {
     {"GET", "/", GetPage, false},
     {"GET", "/page/", GetPage, false},
+    {"GET", "/openapi.json", GetPage, false},
     {"GET", "/health", GetHealth, false},
     {"GET", "/ready", GetReady, false},
     {"GET", "/metrics", GetMetrics},
     {"GET", "/props", GetProps},
+    {"GET", "/slots", GetSlots},
     {"GET", "/moxie/stats", GetStats},
+    {"POST", "/moxie/reload", PostReload},
     {"GET", "/v1/models", GetModels},
     {"GET", "/v1/models/", GetModel},
     {"POST", "/v1/completions", PostCompletions},
@@ -106,7 +109,11 @@ class TrackedExchange final : public Exchange {
 }  // namespace
 
 Server::~Server() {
-  for (const auto& [name, host] : models_) host->Stop();
+  stopping_ = true;
+  if (reloader_.joinable()) reloader_.join();
+  for (const auto& known : hosts_) {
+    if (const auto host = known.lock()) host->Stop();
+  }
 }
 
 Server::Server(const ServeOptions& options, HttpServer& http)
@@ -115,19 +122,48 @@ Server::Server(const ServeOptions& options, HttpServer& http)
       access_(options.access, IsLoopback(options.http.host)),
       log_(options.log) {}
 
+Result<std::shared_ptr<ModelHost>> Server::Open(const std::string& path,
+                                                const ModelOptions& model) const {
+  return ModelHost::Open(
+      path, model, [&http = http_](std::function<void()> task) { http.Post(std::move(task)); });
+}
+
 Result<void> Server::OpenModels() {
   std::map<std::string, std::shared_ptr<ModelHost>> by_path;
   for (const ServedModel& served : options_.models) {
     std::shared_ptr<ModelHost>& host = by_path[served.path];
     if (host == nullptr) {
-      MOXIE_TRY_ASSIGN(
-          host, ModelHost::Open(served.path, options_.model, [this](std::function<void()> task) {
-            http_.Post(std::move(task));
-          }));
+      MOXIE_TRY_ASSIGN(host, Open(served.path, options_.model));
+      hosts_.push_back(host);
     }
     models_[served.name] = host;
   }
   return {};
+}
+
+void Server::Reload(const std::string& name, ReloadHandler done) {
+  if (reloading_.exchange(true))
+    return done(Error{ErrorCode::kInvalidInput, "a model is being reloaded already"});
+  if (reloader_.joinable()) reloader_.join();
+  const auto served = std::ranges::find(options_.models, name, &ServedModel::name);
+  ModelOptions model = options_.model;
+  model.on_load = [this](const LoadProgress&) { return !stopping_; };
+  reloader_ = std::thread([this, path = served->path, model, done = std::move(done)] {
+    auto opened = std::make_shared<Result<std::shared_ptr<ModelHost>>>(Open(path, model));
+    http_.Post([this, path, opened, done] {
+      reloading_ = false;
+      if (*opened) Replace(path, **opened);
+      done(std::move(*opened));
+    });
+  });
+}
+
+void Server::Replace(const std::string& path, const std::shared_ptr<ModelHost>& host) {
+  std::erase_if(hosts_, [](const auto& known) { return known.expired(); });
+  hosts_.push_back(host);
+  for (const ServedModel& served : options_.models) {
+    if (served.path == path) models_[served.name] = host;
+  }
 }
 
 std::shared_ptr<ModelHost> Server::FindModel(const std::string& name, ApiError& error) const {

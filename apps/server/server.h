@@ -1,9 +1,11 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <map>
 #include <memory>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include "moxie/model.h"
@@ -58,6 +60,14 @@ class Server {
   Server& operator=(const Server&) = delete;
 
   Result<void> OpenModels();
+
+  /// Opens the files of a served model once more, in a thread of its own; from then on requests go
+  /// to the new one, while answers under way finish on the old. `done` is called in the server's
+  /// thread.
+  /// Errors: those of Model::Open (also for want of memory for both), kInvalidInput where another
+  /// reload is under way. The old one goes on then.
+  using ReloadHandler = std::function<void(Result<std::shared_ptr<ModelHost>>)>;
+  void Reload(const std::string& name, ReloadHandler done);
   void Handle(HttpRequest request, std::shared_ptr<Exchange> exchange);
   void StartDraining() { draining_ = true; }
 
@@ -77,12 +87,18 @@ class Server {
 
  private:
   void Route(const Call& call);
+  Result<std::shared_ptr<ModelHost>> Open(const std::string& path, const ModelOptions& model) const;
+  void Replace(const std::string& path, const std::shared_ptr<ModelHost>& host);
 
   ServeOptions options_;
   HttpServer& http_;
   Access access_;
   Log log_;
   std::map<std::string, std::shared_ptr<ModelHost>> models_;
+  std::vector<std::weak_ptr<ModelHost>> hosts_;  // Also those that only finish what they began.
+  std::thread reloader_;
+  std::atomic<bool> reloading_ = false;
+  std::atomic<bool> stopping_ = false;
   bool draining_ = false;
 };
 

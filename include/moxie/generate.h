@@ -103,17 +103,26 @@ struct Completion {
   double decode_tokens_per_s() const;
 };
 
+/// How far a running request is.
+struct RunningStats {
+  RequestId request = 0;
+  int64_t prompt_tokens = 0;
+  int64_t prompt_done = 0;  ///< computed or found in the cache
+  int64_t generated_tokens = 0;
+};
+
 /// What an engine has done since it was made, and what it is doing.
 struct EngineStats {
   int64_t running = 0;
   int64_t waiting = 0;
   int64_t passes = 0;
-  int64_t prompt_tokens = 0;     ///< computed
-  int64_t reused_tokens = 0;     ///< of prompts, found in the cache
-  int64_t generated_tokens = 0;  ///< chosen
-  int64_t kv_pages = 0;          ///< of the cache
-  int64_t kv_pages_used = 0;     ///< held by requests under way or kept for later prompts
-  RoutingShares routing;         ///< of every token computed; empty for dense models
+  int64_t prompt_tokens = 0;           ///< computed
+  int64_t reused_tokens = 0;           ///< of prompts, found in the cache
+  int64_t generated_tokens = 0;        ///< chosen
+  int64_t kv_pages = 0;                ///< of the cache
+  int64_t kv_pages_used = 0;           ///< held by requests under way or kept for later prompts
+  std::vector<RunningStats> requests;  ///< the running ones
+  RoutingShares routing;               ///< of every token computed; empty for dense models
 };
 
 /// Runs many requests at once on one model: continuous batching (Orca, OSDI '22). Each step is one

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <algorithm>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -53,6 +54,14 @@ class RunningRequest {
 
   /// Where Advance has not ended it: ends it now, with what it has said so far.
   void End(FinishReason reason);
+
+  RunningStats Stats() const {
+    const auto prompt = static_cast<int64_t>(request_.prompt.size());
+    return {.request = id_,
+            .prompt_tokens = prompt,
+            .prompt_done = std::min(computed, prompt),
+            .generated_tokens = std::ssize(completion_.ids)};
+  }
 
   void MarkStarted(int64_t reused);
   void MarkReused(int64_t tokens) { completion_.reused_tokens = tokens; }

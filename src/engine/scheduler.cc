@@ -98,7 +98,7 @@ void Scheduler::TakeCancelled() {
       if (is_cancelled(*request)) ended.push_back(std::move(request));
     }
     std::erase(running_, nullptr);
-    stats_.running = std::ssize(running_);
+    NoteRunning();
     cancelled_.clear();
   }
   for (const auto& request : ended) {
@@ -258,7 +258,7 @@ void Scheduler::TakeResults() {
   const auto vocab = static_cast<size_t>(parts_.config.vocab_size);
   size_t row = 0;
   int64_t prompt_tokens = 0, generated = 0;
-  std::vector<std::pair<RunningRequest*, Result<Completion>>> finished;
+  std::vector<std::pair<std::unique_ptr<RunningRequest>, Result<Completion>>> finished;
   for (size_t i = 0; i < chunks_.size(); ++i) {
     RunningRequest& request = *batch_[i];
     const auto tokens = std::ssize(chunks_[i].tokens);
@@ -279,27 +279,33 @@ void Scheduler::TakeResults() {
     ++row;
     ++generated;
     if (last && !*last) continue;
-    finished.emplace_back(&request,
+    const auto owner = std::ranges::find(running_, &request, &std::unique_ptr<RunningRequest>::get);
+    finished.emplace_back(std::move(*owner),
                           last ? Result<Completion>(request.TakeCompletion()) : last.error());
+    running_.erase(owner);
   }
   // Whoever hears of an end finds it counted.
-  UpdateStats(prompt_tokens, generated, std::ssize(finished));
-  for (auto& [request, result] : finished) {
-    Finish(*request, std::move(result));
-    std::erase_if(running_, [&](const auto& running) { return running.get() == request; });
-  }
+  UpdateStats(prompt_tokens, generated);
+  for (auto& [request, result] : finished) Finish(*request, std::move(result));
 }
 
-void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated, int64_t finished) {
+void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
   const int64_t pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
   const int64_t free_pages = std::min(FreePages(), pages);
   const std::lock_guard lock(mutex_);
   ++stats_.passes;
   stats_.prompt_tokens += prompt_tokens;
   stats_.generated_tokens += generated;
-  stats_.running = std::ssize(running_) - finished;
   stats_.kv_pages = pages;
   stats_.kv_pages_used = pages - free_pages;
+  NoteRunning();
+}
+
+/// With the mutex held.
+void Scheduler::NoteRunning() {
+  stats_.running = std::ssize(running_);
+  stats_.requests.clear();
+  for (const auto& request : running_) stats_.requests.push_back(request->Stats());
 }
 
 EngineStats Scheduler::Stats() const {
@@ -322,6 +328,8 @@ void Scheduler::FailBatch(const Error& error) {
   std::erase_if(running_, [&](const auto& request) {
     return std::find(batch_.begin(), batch_.end(), request.get()) != batch_.end();
   });
+  const std::lock_guard lock(mutex_);
+  NoteRunning();
 }
 
 void Scheduler::KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed) {

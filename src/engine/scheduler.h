@@ -53,7 +53,8 @@ class Scheduler {
   void ComposeBatch();
   void ChargeUsers();
   void AddChunk(RunningRequest& request, int64_t tokens, bool score);
-  void UpdateStats(int64_t prompt_tokens, int64_t generated, int64_t finished);
+  void UpdateStats(int64_t prompt_tokens, int64_t generated);
+  void NoteRunning();
   void TakeResults();
   void FailBatch(const Error& error);
   void KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed);

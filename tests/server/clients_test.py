@@ -2,36 +2,13 @@
 """The clients that people use, against the running server: the official openai and anthropic
 packages and LangChain's OpenAI class, installed into a Python of their own where the registry can
 be reached, and curl."""
-import os
-import pathlib
 import shutil
 import subprocess
-import sys
 import tempfile
 import unittest
 
-from python_support import ROOT, skip
+from python_support import enter_venv
 from server import Server, chat_model
-
-FOLDER = pathlib.Path(__file__).resolve().parent
-VENV = ROOT / ".cache/clients"
-
-
-def enter_venv():
-    """Goes on in the Python that has the clients."""
-    wanted = FOLDER / "requirements.txt"
-    stamp = VENV / ".installed"
-    if not stamp.exists() or stamp.read_text() != wanted.read_text():
-        VENV.parent.mkdir(exist_ok=True)
-        pip = [VENV / "bin/pip", "install", "-q", "--disable-pip-version-check", "-r", wanted]
-        try:
-            subprocess.run([sys.executable, "-m", "venv", VENV], check=True, timeout=120)
-            subprocess.run(pip, check=True, timeout=300)
-        except (subprocess.SubprocessError, OSError) as problem:
-            skip(f"the clients cannot be installed: {problem}")
-        stamp.write_text(wanted.read_text())
-    os.execv(VENV / "bin/python", [str(VENV / "bin/python"), __file__, "--inside"])
-
 
 class Clients(unittest.TestCase):
     @classmethod
@@ -162,6 +139,5 @@ class Clients(unittest.TestCase):
 
 
 if __name__ == "__main__":
-    if "--inside" not in sys.argv:
-        enter_venv()
-    unittest.main(argv=[sys.argv[0]])
+    enter_venv("clients", "openai", "anthropic", "langchain-openai")
+    unittest.main()

@@ -30,6 +30,26 @@ def smollm2():
     return path
 
 
+def enter_venv(name, *packages):
+    """Goes on in a Python of its own, .cache/NAME, that has these packages; a skip where they
+    cannot be installed."""
+    venv = ROOT / ".cache" / name
+    python = venv / "bin/python"
+    if pathlib.Path(sys.prefix) == venv:
+        return
+    wanted, stamp = "\n".join(packages) + "\n", venv / ".installed"
+    if not stamp.exists() or stamp.read_text() != wanted:
+        venv.parent.mkdir(exist_ok=True)
+        pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", *packages]
+        try:
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=120)
+            subprocess.run(pip, check=True, timeout=600)
+        except (subprocess.SubprocessError, OSError) as problem:
+            skip(f"{', '.join(packages)} cannot be installed: {problem}")
+        stamp.write_text(wanted)
+    os.execv(python, [str(python), *sys.argv])
+
+
 def moxie(*args, status=0, **kwargs):
     """Runs the program and returns its standard output; fails where its exit status differs."""
     run = subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True, **kwargs)
