@@ -99,6 +99,7 @@ void MatVec(const Product& product, int64_t row, int64_t row_end, int64_t token)
     chunk.Select(c);
     LoadScales<Format>(chunk, scales);
     for (int i = 0; i < chunk.groups(); ++i) {
+      chunk.Prefetch(i);
       __m256i first[T][4];   // Of rows 2p and 2p + 1: elements 32i..32i+15, or all 32.
       __m256i second[T][4];  // Elements 32i+16..32i+31 where they have scales of their own.
       MOXIE_UNROLL
@@ -168,6 +169,7 @@ void UnpackTile(const ChunkOfRows<Format>& chunk, int vector, Tile& tile) {
   LoadScales<Format>(chunk, tile.scales[vector]);
   tile.groups = chunk.groups() * (32 / Format::kGroup);
   for (int i = 0; i < chunk.groups(); ++i) {
+    chunk.Prefetch(i);
     __m256 codes[kRows];
     MOXIE_UNROLL
     for (int r = 0; r < kRows; ++r) codes[r] = _mm256_castsi256_ps(Format::Codes(chunk[r], i));

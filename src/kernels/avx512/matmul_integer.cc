@@ -1,6 +1,7 @@
 #include "kernels/avx512/matmul_integer.h"
 
 #include "kernels/avx512/chunk.h"
+#include "kernels/avx512/one_token.h"
 #include "kernels/avx512/tile.h"
 
 // The product of quantised weights and activations in chunks. For each output, with c the chunks of
@@ -10,7 +11,8 @@
 //                     + min * (x.scale * sum_i x.value[i])
 //
 // The sums over i are exact integers; the others are float32 in that order, whatever the number of
-// tokens and rows.
+// tokens and rows. One token and many differ in how they find the integers: one_token.h, and
+// here with tiles.
 
 namespace moxie::avx512 {
 namespace {
@@ -84,10 +86,10 @@ MOXIE_INLINE void MultiplyTiles(const Tile* tiles, int offset, const ActivationC
       MOXIE_UNROLL
       for (int v = 0; v < V; ++v) {
         const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(integers[t][v]), x_scale);
-        sum[t][v] = _mm512_fmadd_ps(products, tiles[v].Scale(g), sum[t][v]);
+        sum[t][v] = _mm512_fmadd_ps(products, tiles[v].scales.Scale(g), sum[t][v]);
         if constexpr (kHasMin) {
           const float x_sum = (kGroup == 32 ? xt.scaled_sums32 : xt.scaled_sums16)[g];
-          sum[t][v] = _mm512_fmadd_ps(tiles[v].Min(g), _mm512_set1_ps(x_sum), sum[t][v]);
+          sum[t][v] = _mm512_fmadd_ps(tiles[v].scales.Min(g), _mm512_set1_ps(x_sum), sum[t][v]);
         }
       }
     }
@@ -118,6 +120,8 @@ void MultiplyTokens(const Tile* tiles, int offset, const ActivationChunk* x, int
 struct Unpacking {
   void (*unpack)(const WeightMatrix& weights, int64_t row, int64_t row_end, int64_t chunk,
                  Tile& tile);
+  void (*multiply_one)(const WeightMatrix& weights, int64_t row, int64_t row_end,
+                       const ActivationChunk* x, float* out);
   int offset;
   void (*multiply[kTileVectors])(const Tile* tiles, int offset, const ActivationChunk* x,
                                  int64_t x_stride, int64_t tokens, float* sums);  ///< of 1, 2 tiles
@@ -126,7 +130,8 @@ struct Unpacking {
 Unpacking UnpackingOf(DType type) {
   return x86::ForFormat(type, []<class Format>(Format) -> Unpacking {
     return {.unpack = UnpackTile<Format>,
-            .offset = kTileOffset<Format>,
+            .multiply_one = MultiplyOneToken<Format>,
+            .offset = kUnsignedOffset<Format>,
             .multiply = {MultiplyTokens<Format::kGroup, Format::kHasMin, 1>,
                          MultiplyTokens<Format::kGroup, Format::kHasMin, 2>}};
   });
@@ -162,6 +167,11 @@ void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_e
   const auto* x = reinterpret_cast<const ActivationChunk*>(activations);
   const int64_t chunks = (weights.cols + kChunkElements - 1) / kChunkElements;
   const Unpacking format = UnpackingOf(weights.type);
+  if (tokens == 1) {
+    for (int64_t row = row_begin; row < row_end; row += kLanes)
+      format.multiply_one(weights, row, row_end, x, out);
+    return;
+  }
   for (int64_t token = 0; token < tokens; token += kTokenBatch) {
     for (int64_t row = row_begin; row < row_end; row += kTileVectors * kLanes) {
       MultiplyRows(format, weights, row, row_end, x + token * chunks,

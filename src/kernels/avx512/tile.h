@@ -10,16 +10,22 @@ using x86::kChunkElements;
 
 constexpr int kLanes = 16;  // Rows side by side in a vector.
 
+/// The scales of a chunk of kLanes rows, by groups of the format's size.
+struct RowScales {
+  alignas(64) float scale[kChunkElements / 16][kLanes];
+  alignas(64) float min[kChunkElements / 16][kLanes];  ///< where the format has them
+
+  __m512 Scale(int g) const { return _mm512_load_ps(scale[g]); }
+  __m512 Min(int g) const { return _mm512_load_ps(min[g]); }
+};
+
 /// A chunk of kLanes rows of any format, unpacked: weight = scale * (code - offset) + min.
 struct Tile {
   alignas(64) uint8_t codes[kChunkElements / 4][kLanes][4];  ///< by quads of columns
-  alignas(64) float scale[kChunkElements / 16][kLanes];      ///< by groups of the format's size
-  alignas(64) float min[kChunkElements / 16][kLanes];        ///< where the format has them
-  int groups;                                                ///< of the format's size
+  RowScales scales;
+  int groups;  ///< of the format's size
 
   __m512i Codes(int64_t quad) const { return _mm512_load_si512(codes[quad]); }
-  __m512 Scale(int g) const { return _mm512_load_ps(scale[g]); }
-  __m512 Min(int g) const { return _mm512_load_ps(min[g]); }
 };
 
 /// Transposes 16 vectors of 8 32-bit lanes: out[k] holds lane k of each.
@@ -47,12 +53,19 @@ MOXIE_INLINE void Transpose16x8(const __m256i (&in)[16], __m512i (&out)[8]) {
   }
 }
 
-/// What is subtracted from a tile's codes; those of 8 bits are made unsigned.
+/// What is subtracted from unsigned codes.
 template <class Format>
-constexpr int kTileOffset = Format::kBits == 8 ? 128 : Format::kOffset;
+constexpr int kUnsignedOffset = Format::kBits == 8 ? 128 : Format::kOffset;
+
+/// Codes of 8 bits are made unsigned, the others are.
+template <class Format>
+MOXIE_INLINE __m512i ToUnsigned(__m512i codes) {
+  if constexpr (Format::kBits < 8) return codes;
+  return _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(-128)));
+}
 
 template <class Format, class Chunk>
-MOXIE_INLINE void UnpackScales(const Chunk& chunk, Tile& tile) {
+MOXIE_INLINE void UnpackScales(const Chunk& chunk, RowScales& scales) {
   for (int half = 0; half < 32 / Format::kGroup; ++half) {
     __m256i scale[kLanes];
     __m256i min[kLanes];
@@ -67,11 +80,11 @@ MOXIE_INLINE void UnpackScales(const Chunk& chunk, Tile& tile) {
     __m512i transposed[8];
     Transpose16x8(scale, transposed);
     MOXIE_UNROLL
-    for (int g = 0; g < 8; ++g) _mm512_store_si512(tile.scale[8 * half + g], transposed[g]);
+    for (int g = 0; g < 8; ++g) _mm512_store_si512(scales.scale[8 * half + g], transposed[g]);
     if constexpr (Format::kHasMin) {
       Transpose16x8(min, transposed);
       MOXIE_UNROLL
-      for (int g = 0; g < 8; ++g) _mm512_store_si512(tile.min[8 * half + g], transposed[g]);
+      for (int g = 0; g < 8; ++g) _mm512_store_si512(scales.min[8 * half + g], transposed[g]);
     }
   }
 }
@@ -81,9 +94,10 @@ template <class Format>
 void UnpackTile(const WeightMatrix& weights, int64_t row, int64_t row_end, int64_t c, Tile& tile) {
   x86::ChunkOfRows<Format, kLanes> chunk(weights, row, row_end);
   chunk.Select(c);
-  UnpackScales<Format>(chunk, tile);
+  UnpackScales<Format>(chunk, tile.scales);
   tile.groups = chunk.groups() * (32 / Format::kGroup);
   for (int i = 0; i < chunk.groups(); ++i) {
+    chunk.Prefetch(i);
     __m256i codes[kLanes];
     MOXIE_UNROLL
     for (int r = 0; r < kLanes; ++r) codes[r] = Format::Codes(chunk[r], i);
@@ -91,10 +105,7 @@ void UnpackTile(const WeightMatrix& weights, int64_t row, int64_t row_end, int64
     Transpose16x8(codes, quads);
     MOXIE_UNROLL
     for (int k = 0; k < 8; ++k) {
-      if constexpr (Format::kBits == 8) {
-        quads[k] = _mm512_xor_si512(quads[k], _mm512_set1_epi8(static_cast<char>(-128)));
-      }
-      _mm512_store_si512(tile.codes[8 * i + k], quads[k]);
+      _mm512_store_si512(tile.codes[8 * i + k], ToUnsigned<Format>(quads[k]));
     }
   }
 }

@@ -23,24 +23,22 @@ class ChunkOfRows {
 
   ChunkOfRows(const WeightMatrix& weights, int64_t row, int64_t row_end)
       : cols_(weights.cols),
-        ahead_(BytesAhead(weights.row_stride)),
         end_(reinterpret_cast<const uint8_t*>(weights.row(weights.rows - 1)) +
              weights.cols / Format::Block::kElements * kBlockBytes) {
     for (int r = 0; r < kRows; ++r) {
       rows_[r] = reinterpret_cast<const uint8_t*>(weights.row(Min(row + r, row_end - 1)));
     }
+    ahead_ = rows_[0] + BytesAhead(weights.row_stride);
+    const int64_t chunks = (weights.cols + kChunkElements - 1) / kChunkElements;
+    share_bytes_ = (kRows * weights.row_stride + 8 * chunks - 1) / (8 * chunks);
   }
 
   void Select(int64_t c) {
+    selected_ = c;
     const int64_t left = cols_ - c * kChunkElements;
     groups_ = static_cast<int>(Min(left, kChunkElements) / 32);
     for (int r = 0; r < kRows; ++r) {
       chunk_[r] = rows_[r] + c * kBytes;
-      // Several short streams end before the processor's own prefetching pays: ask for the same
-      // part of some later rows. Past the matrix this does nothing.
-      for (int64_t line = 0; line < kBytes; line += 64) {
-        _mm_prefetch(reinterpret_cast<const char*>(chunk_[r] + ahead_ + line), _MM_HINT_T0);
-      }
     }
     if (left >= kChunkElements) return;
     for (int r = 0; r < kRows; ++r) {
@@ -49,6 +47,16 @@ class ChunkOfRows {
       CopyBytes(padded_[r], chunk_[r], bytes);
       __builtin_memset(padded_[r] + bytes, 0, static_cast<size_t>(kBytes - bytes));
       chunk_[r] = padded_[r];
+    }
+  }
+
+  /// Asks for share `i` of 8 of as much of some later rows' memory as the selected chunk is of
+  /// these rows, in the order in which it lies there: short streams, a part of each row, end before
+  /// the processor's own prefetching pays. Past the matrix this does nothing.
+  void Prefetch(int i) const {
+    const uint8_t* begin = ahead_ + (8 * selected_ + i) * share_bytes_;
+    for (int64_t line = 0; line < share_bytes_; line += 64) {
+      _mm_prefetch(reinterpret_cast<const char*>(begin + line), _MM_HINT_T0);
     }
   }
 
@@ -65,7 +73,9 @@ class ChunkOfRows {
   }
 
   int64_t cols_;
-  int64_t ahead_;
+  const uint8_t* ahead_;
+  int64_t share_bytes_;
+  int64_t selected_ = 0;
   const uint8_t* end_;
   int groups_ = 0;
   const uint8_t* rows_[kRows];
