@@ -10,37 +10,99 @@
 namespace moxie::avx512 {
 namespace {
 
-constexpr int kStepElements = 64;
+constexpr int kStepElements = 128;
 
-/// The codes of elements 64 * step .. of a chunk, unsigned.
-template <class Format>
-MOXIE_INLINE __m512i UnsignedCodes(const uint8_t* chunk, int step) {
-  const __m256i first = Format::Codes(chunk, 2 * step);
-  const __m256i second = Format::Codes(chunk, 2 * step + 1);
-  return ToUnsigned<Format>(_mm512_inserti64x4(_mm512_castsi256_si512(first), second, 1));
+// Of 128 elements, the 16 that begin (first) or end (second) each 32, one after another.
+struct Halves {
+  __m512i first;
+  __m512i second;
+};
+
+/// 128 consecutive bytes in this form.
+MOXIE_INLINE Halves HalvesOf(__m512i low, __m512i high) {
+  return {.first = _mm512_shuffle_i32x4(low, high, 0x88),
+          .second = _mm512_shuffle_i32x4(low, high, 0xdd)};
 }
 
-/// 64 activations: their low bytes, and the high ones of the two quads that have them.
+/// Codes that nibbles stand for, unsigned.
+template <class Format>
+MOXIE_INLINE __m512i FromNibbles(__m512i nibbles) {
+  if constexpr (requires { Format::kValues; }) {
+    const __m512i values = _mm512_broadcast_i32x4(x86::Load128(&Format::kValues));
+    const __m512i table =
+        _mm512_add_epi8(values, _mm512_set1_epi8(static_cast<char>(kUnsignedOffset<Format>)));
+    return _mm512_shuffle_epi8(table, nibbles);
+  } else {
+    return nibbles;
+  }
+}
+
+/// The codes of elements 128 * step .. of a chunk, unsigned.
+template <class Format>
+MOXIE_INLINE Halves UnsignedCodes(const uint8_t* chunk, int step) {
+  if constexpr (requires { Format::Nibbles(chunk, 0); }) {
+    const __m512i fifteen = _mm512_set1_epi8(15);
+    __m512i packed = _mm512_castsi128_si512(x86::Load128(Format::Nibbles(chunk, 4 * step)));
+    packed = _mm512_inserti32x4(packed, x86::Load128(Format::Nibbles(chunk, 4 * step + 1)), 1);
+    packed = _mm512_inserti32x4(packed, x86::Load128(Format::Nibbles(chunk, 4 * step + 2)), 2);
+    packed = _mm512_inserti32x4(packed, x86::Load128(Format::Nibbles(chunk, 4 * step + 3)), 3);
+    const __m512i high = _mm512_and_si512(_mm512_srli_epi16(packed, 4), fifteen);
+    return {.first = FromNibbles<Format>(_mm512_and_si512(packed, fifteen)),
+            .second = FromNibbles<Format>(high)};
+  } else if constexpr (requires { Format::NibblePairs(chunk, 0); }) {
+    const __m512i packed = _mm512_loadu_si512(Format::NibblePairs(chunk, 2 * step));
+    const __m512i shifts = _mm512_setr_epi64(0, 0, 4, 4, 0, 0, 4, 4);
+    const __m512i first = _mm512_srlv_epi64(_mm512_shuffle_i32x4(packed, packed, 0xa0), shifts);
+    const __m512i second = _mm512_srlv_epi64(_mm512_shuffle_i32x4(packed, packed, 0xf5), shifts);
+    const __m512i fifteen = _mm512_set1_epi8(15);
+    return {.first = _mm512_and_si512(first, fifteen), .second = _mm512_and_si512(second, fifteen)};
+  } else {
+    __m256i codes[4];
+    MOXIE_UNROLL
+    for (int i = 0; i < 4; ++i) codes[i] = Format::Codes(chunk, 4 * step + i);
+    const Halves halves =
+        HalvesOf(_mm512_inserti64x4(_mm512_castsi256_si512(codes[0]), codes[1], 1),
+                 _mm512_inserti64x4(_mm512_castsi256_si512(codes[2]), codes[3], 1));
+    return {.first = ToUnsigned<Format>(halves.first), .second = ToUnsigned<Format>(halves.second)};
+  }
+}
+
+/// 128 activations: their low bytes, and the high ones of the four quads that have them.
 struct ActivationStep {
-  __m512i low;
-  __m512i high;
+  Halves low;
+  Halves high;
 
   MOXIE_INLINE ActivationStep Load(const ActivationChunk& x, int step) {
-    const int first = x.spared[2 * step] - 16 * step;
-    const int second = x.spared[2 * step + 1] - 16 * step;
-    const __m512i high = _mm512_maskz_set1_epi32(static_cast<__mmask16>(1u << first),
-                                                 x.high32[2 * step]);
-    return {.low = _mm512_loadu_si512(x.low + kStepElements * step),
-            .high = _mm512_mask_set1_epi32(high, static_cast<__mmask16>(1u << second),
-                                           x.high32[2 * step + 1])};
-  }
-
-  /// Of each four columns, the sum of the products.
-  MOXIE_INLINE __m512i Times(const ActivationStep& x, __m512i codes) {
-    const __m512i high = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes, x.high);
-    return _mm512_dpbusd_epi32(_mm512_slli_epi32(high, 8), codes, x.low);
+    const int8_t* bytes = x.low + kStepElements * step;
+    Halves high = {.first = _mm512_setzero_si512(), .second = _mm512_setzero_si512()};
+    MOXIE_UNROLL
+    for (int i = 0; i < 4; ++i) {
+      const int g = 4 * step + i;
+      const auto lane = static_cast<__mmask16>(1u << (4 * i + x.spared[g] % 4));
+      high.first = _mm512_mask_set1_epi32(high.first, lane, x.high16[2 * g]);
+      high.second = _mm512_mask_set1_epi32(high.second, lane, x.high16[2 * g + 1]);
+    }
+    return {.low = HalvesOf(_mm512_loadu_si512(bytes), _mm512_loadu_si512(bytes + 64)),
+            .high = high};
   }
 };
+
+/// The products of codes and activations, added up by four columns of each half.
+MOXIE_INLINE Halves Products(const Halves& codes, const ActivationStep& x) {
+  const __m512i zero = _mm512_setzero_si512();
+  const __m512i first = _mm512_dpbusd_epi32(zero, codes.first, x.high.first);
+  const __m512i second = _mm512_dpbusd_epi32(zero, codes.second, x.high.second);
+  return {.first = _mm512_dpbusd_epi32(_mm512_slli_epi32(first, 8), codes.first, x.low.first),
+          .second = _mm512_dpbusd_epi32(_mm512_slli_epi32(second, 8), codes.second, x.low.second)};
+}
+
+/// The same by eight columns, four of each half.
+MOXIE_INLINE __m512i ProductsOfBoth(const Halves& codes, const ActivationStep& x) {
+  __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes.first, x.high.first);
+  sum = _mm512_slli_epi32(_mm512_dpbusd_epi32(sum, codes.second, x.high.second), 8);
+  sum = _mm512_dpbusd_epi32(sum, codes.first, x.low.first);
+  return _mm512_dpbusd_epi32(sum, codes.second, x.low.second);
+}
 
 /// Adds up the four lanes of each 128 bits of four vectors: lane r of each 128 is of vector r.
 MOXIE_INLINE __m512i SumQuarters(const __m512i (&v)[4]) {
@@ -51,25 +113,16 @@ MOXIE_INLINE __m512i SumQuarters(const __m512i (&v)[4]) {
   return _mm512_add_epi32(_mm512_unpacklo_epi64(v01, v23), _mm512_unpackhi_epi64(v01, v23));
 }
 
-/// From the sums of 16 columns of four times four rows, as SumQuarters leaves them, to those of the
-/// groups of 64 columns: a row in each lane.
-template <int kGroup>
-MOXIE_INLINE void GroupsOfRows(const __m512i (&v)[4], __m512i (&groups)[kStepElements / kGroup]) {
+/// Transposes 4 x 4 quarters, each of four rows: a row in each lane of the results.
+MOXIE_INLINE void TransposeQuarters(__m512i (&v)[4]) {
   const __m512i even01 = _mm512_shuffle_i32x4(v[0], v[1], 0x88);
   const __m512i odd01 = _mm512_shuffle_i32x4(v[0], v[1], 0xdd);
   const __m512i even23 = _mm512_shuffle_i32x4(v[2], v[3], 0x88);
   const __m512i odd23 = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
-  if constexpr (kGroup == 32) {
-    const __m512i sums01 = _mm512_add_epi32(even01, odd01);
-    const __m512i sums23 = _mm512_add_epi32(even23, odd23);
-    groups[0] = _mm512_shuffle_i32x4(sums01, sums23, 0x88);
-    groups[1] = _mm512_shuffle_i32x4(sums01, sums23, 0xdd);
-  } else {
-    groups[0] = _mm512_shuffle_i32x4(even01, even23, 0x88);
-    groups[1] = _mm512_shuffle_i32x4(odd01, odd23, 0x88);
-    groups[2] = _mm512_shuffle_i32x4(even01, even23, 0xdd);
-    groups[3] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
-  }
+  v[0] = _mm512_shuffle_i32x4(even01, even23, 0x88);
+  v[1] = _mm512_shuffle_i32x4(odd01, odd23, 0x88);
+  v[2] = _mm512_shuffle_i32x4(even01, even23, 0xdd);
+  v[3] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
 }
 
 /// `sum` and the terms of group `g`; `integers` are without what the offset subtracts.
@@ -79,8 +132,7 @@ MOXIE_INLINE __m512 AddGroup(__m512 sum, __m512i integers, const RowScales& scal
   constexpr bool kSixteen = Format::kGroup == 16;
   if constexpr (kUnsignedOffset<Format> != 0) {
     const int32_t x_sum = (kSixteen ? x.sums16 : x.sums32)[g];
-    integers =
-        _mm512_sub_epi32(integers, _mm512_set1_epi32(x_sum * kUnsignedOffset<Format>));
+    integers = _mm512_sub_epi32(integers, _mm512_set1_epi32(x_sum * kUnsignedOffset<Format>));
   }
   const __m512 x_scale = _mm512_set1_ps(x.scale[g * Format::kGroup / 32]);
   const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), x_scale);
@@ -92,29 +144,41 @@ MOXIE_INLINE __m512 AddGroup(__m512 sum, __m512i integers, const RowScales& scal
   return sum;
 }
 
-/// `sum` and the terms of 64 columns of the selected chunk of kLanes rows.
+/// `sum` and the terms of 128 columns of the selected chunk of kLanes rows.
 template <class Format, class Chunk>
 MOXIE_INLINE __m512 AddStep(__m512 sum, const Chunk& chunk, const RowScales& scales,
                             const ActivationChunk& x, int step) {
-  constexpr int kGroups = kStepElements / Format::kGroup;
+  constexpr int kSums = 32 / Format::kGroup;  // of each 32 columns
   const ActivationStep xs = ActivationStep::Load(x, step);
-  __m512i quarters[4];
+  __m512i integers[kSums][4];
   MOXIE_UNROLL
   for (int k = 0; k < 4; ++k) {
-    __m512i products[4];
+    chunk.Prefetch(4 * step + k);
+    __m512i products[kSums][4];
     MOXIE_UNROLL
     for (int r = 0; r < 4; ++r) {
-      products[r] = ActivationStep::Times(xs, UnsignedCodes<Format>(chunk[4 * k + r], step));
+      const Halves codes = UnsignedCodes<Format>(chunk[4 * k + r], step);
+      if constexpr (kSums == 1) {
+        products[0][r] = ProductsOfBoth(codes, xs);
+      } else {
+        const Halves both = Products(codes, xs);
+        products[0][r] = both.first;
+        products[1][r] = both.second;
+      }
     }
-    quarters[k] = SumQuarters(products);
+    MOXIE_UNROLL
+    for (int h = 0; h < kSums; ++h) integers[h][k] = SumQuarters(products[h]);
   }
-  __m512i integers[kGroups];
-  GroupsOfRows<Format::kGroup>(quarters, integers);
-  // The last step of a row may have half its columns.
-  const int groups = (chunk.groups() - 2 * step) * 32 / Format::kGroup;
   MOXIE_UNROLL
-  for (int g = 0; g < kGroups; ++g) {
-    if (g < groups) sum = AddGroup<Format>(sum, integers[g], scales, x, kGroups * step + g);
+  for (int h = 0; h < kSums; ++h) TransposeQuarters(integers[h]);
+  // The last step of a row may have fewer columns.
+  MOXIE_UNROLL
+  for (int i = 0; i < 4; ++i) {
+    if (4 * step + i >= chunk.groups()) break;
+    MOXIE_UNROLL
+    for (int h = 0; h < kSums; ++h) {
+      sum = AddGroup<Format>(sum, integers[h][i], scales, x, (4 * step + i) * kSums + h);
+    }
   }
   return sum;
 }
@@ -130,9 +194,7 @@ void MultiplyOneToken(const WeightMatrix& weights, int64_t row, int64_t row_end,
   for (int64_t c = 0; c < chunks; ++c) {
     chunk.Select(c);
     UnpackScales<Format>(chunk, scales);
-    for (int step = 0; 2 * step < chunk.groups(); ++step) {
-      chunk.Prefetch(2 * step);
-      chunk.Prefetch(2 * step + 1);
+    for (int step = 0; 4 * step < chunk.groups(); ++step) {
       sum = AddStep<Format>(sum, chunk, scales, x[c], step);
     }
   }

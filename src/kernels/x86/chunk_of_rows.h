@@ -53,7 +53,7 @@ class ChunkOfRows {
   /// Asks for share `i` of 8 of as much of some later rows' memory as the selected chunk is of
   /// these rows, in the order in which it lies there: short streams, a part of each row, end before
   /// the processor's own prefetching pays. Past the matrix this does nothing.
-  void Prefetch(int i) const {
+  __attribute__((always_inline)) void Prefetch(int i) const {
     const uint8_t* begin = ahead_ + (8 * selected_ + i) * share_bytes_;
     for (int64_t line = 0; line < share_bytes_; line += 64) {
       _mm_prefetch(reinterpret_cast<const char*>(begin + line), _MM_HINT_T0);

@@ -15,6 +15,12 @@
 //   Scales     scale and min of groups 8 * half .. 8 * half + 7 of a chunk
 //   Codes      the codes of elements 32 * i .. 32 * i + 31, a byte each
 //   Words      the same, 16 bits each, where that is cheaper than widening (optional)
+//   Nibbles    where they lie, if in 16 bytes: the first half in the low nibbles, the other in the
+//              high ones (optional); the codes are those themselves, or kOffset + kValues[those]
+//   NibblePairs  where those of elements 64 * i .. 64 * i + 63 lie, if in 32 bytes: the first half
+//              in the low nibbles (optional)
+//   kBeginsWithHalves  where a block is 32 elements and begins with a binary16 scale and, with
+//              kHasMin, a binary16 min
 //
 // A chunk is whole in memory: the loops copy a row's last, shorter one.
 

@@ -70,6 +70,8 @@ MOXIE_INLINE __m256i BitsToMasks(uint32_t bits) {
 /// Blocks of 32 that hold a binary16 scale `d`, and a binary16 `m` where they have a min.
 template <class Block, int bits, int offset, bool has_min>
 struct ScaledBlocks : Format<Block, 32, bits, offset, has_min> {
+  static constexpr bool kBeginsWithHalves = true;
+
   MOXIE_INLINE Bytes BlockAt(Bytes chunk, int i) {
     return chunk + i * static_cast<int>(sizeof(Block));
   }
@@ -83,12 +85,13 @@ template <class Block, int offset, bool has_min = false>
 struct FourBitBlocks : ScaledBlocks<Block, 4, offset, has_min> {
   using Base = ScaledBlocks<Block, 4, offset, has_min>;
 
+  MOXIE_INLINE Bytes Nibbles(Bytes chunk, int i) {
+    return Base::BlockAt(chunk, i) + offsetof(Block, q);
+  }
   MOXIE_INLINE void Words(Bytes chunk, int i, __m256i& first, __m256i& second) {
-    NibblesToWords(Base::BlockAt(chunk, i) + offsetof(Block, q), first, second);
+    NibblesToWords(Nibbles(chunk, i), first, second);
   }
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    return NibblesToBytes(Base::BlockAt(chunk, i) + offsetof(Block, q));
-  }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return NibblesToBytes(Nibbles(chunk, i)); }
 };
 
 using UnpackQ4_0 = FourBitBlocks<BlockQ4_0, 8>;
@@ -126,12 +129,17 @@ MOXIE_INLINE __m256i LookUp(const std::array<int8_t, 16>& values, __m256i codes)
 }
 
 struct UnpackIQ4_NL : ScaledBlocks<BlockIQ4_NL, 8, 0, false> {
+  static constexpr const auto& kValues = kIq4Values;
+
+  MOXIE_INLINE Bytes Nibbles(Bytes chunk, int i) { return BlockAt(chunk, i) + offsetof(Block, q); }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    return LookUp(kIq4Values, NibblesToBytes(BlockAt(chunk, i) + offsetof(Block, q)));
+    return LookUp(kValues, NibblesToBytes(Nibbles(chunk, i)));
   }
 };
 
 struct UnpackMXFP4 : Format<BlockMXFP4, 32, 5, 12> {
+  static constexpr const auto& kValues = kMxfp4Values;
+
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     constexpr int kStride = static_cast<int>(sizeof(Block));
     const __m256i e = _mm256_setr_epi32(chunk[0], chunk[kStride], chunk[2 * kStride],
@@ -143,9 +151,12 @@ struct UnpackMXFP4 : Format<BlockMXFP4, 32, 5, 12> {
     const __m256i is_normal = _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1));
     scale = _mm256_castsi256_ps(_mm256_blendv_epi8(subnormal, normal, is_normal));
   }
+  MOXIE_INLINE Bytes Nibbles(Bytes chunk, int i) {
+    return chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q);
+  }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    Bytes q = chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q);
-    return _mm256_add_epi8(LookUp(kMxfp4Values, NibblesToBytes(q)), _mm256_set1_epi8(kOffset));
+    const __m256i values = LookUp(kValues, NibblesToBytes(Nibbles(chunk, i)));
+    return _mm256_add_epi8(values, _mm256_set1_epi8(kOffset));
   }
 };
 
@@ -216,6 +227,7 @@ struct MinKBlocks : Format<Block, 32, bits, 0, true> {
 };
 
 struct UnpackQ4_K : MinKBlocks<BlockQ4_K, 4> {
+  MOXIE_INLINE Bytes NibblePairs(Bytes chunk, int i) { return chunk + offsetof(Block, q) + 32 * i; }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return LowCodes(chunk, i); }
 };
 
@@ -241,6 +253,8 @@ struct UnpackQ6_K : Format<BlockQ6_K, 16, 6, 32> {
 };
 
 struct UnpackIQ4_XS : Format<BlockIQ4_XS, 32, 8, 0> {
+  static constexpr const auto& kValues = kIq4Values;
+
   /// Eight codes of `bits` bits each.
   template <int bits>
   MOXIE_INLINE __m256i Lanes(uint32_t codes) {
@@ -255,8 +269,9 @@ struct UnpackIQ4_XS : Format<BlockIQ4_XS, 32, 8, 0> {
     scale = ScaledSixBits(HalfAt(chunk + offsetof(Block, d)),
                           _mm256_or_si256(low, _mm256_slli_epi32(high, 4)));
   }
+  MOXIE_INLINE Bytes Nibbles(Bytes chunk, int i) { return chunk + offsetof(Block, q) + 16 * i; }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    return LookUp(kIq4Values, NibblesToBytes(chunk + offsetof(Block, q) + 16 * i));
+    return LookUp(kValues, NibblesToBytes(Nibbles(chunk, i)));
   }
 };
 
