@@ -74,6 +74,7 @@ template <class Vector>
 #undef _mm256_fnmadd_ps
 #undef _mm512_fmadd_ps
 #undef _mm512_fnmadd_ps
+#undef _mm512_cvtepi32_epi16
 #undef _mm512_cvtepi32_epi8
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtepi8_epi32
@@ -114,6 +115,9 @@ MOXIE_EMULATED __m512 _mm512_fnmadd_ps(__m512 a, __m512 b, __m512 c) {
 
 MOXIE_EMULATED __m128i _mm512_cvtepi32_epi8(__m512i v) {
   return moxie::emulated::Map<__m128i, int8_t, int32_t>(v, [](int32_t x) { return x; });
+}
+MOXIE_EMULATED __m256i _mm512_cvtepi32_epi16(__m512i v) {
+  return moxie::emulated::Map<__m256i, int16_t, int32_t>(v, [](int32_t x) { return x; });
 }
 MOXIE_EMULATED __m512 _mm512_cvtepi32_ps(__m512i v) {
   return moxie::emulated::Map<__m512, float, int32_t>(v, [](int32_t x) { return x; });
