@@ -19,7 +19,14 @@ struct TensorTypeRule {
 };
 
 struct QuantizeOptions {
-  std::string type;                               ///< a type or mix: "q4_k_m", "q8_0", "iq4_xs"
+  // One of these three says what to aim at.
+  std::string type = {};   ///< a type or mix: "q4_k_m", "q8_0", "iq4_xs"
+  int64_t size_bytes = 0;  ///< the file's size at most, with the types that serve it best
+  double bits = 0;         ///< the same for the mean bits of all tensors' elements
+
+  std::string text = {};       ///< for a size: what the model is probed with
+  std::string text_name = {};  ///< where that is from, kept in the file
+  bool stacked = false;        ///< for a size: one type for all experts of a layer's matrix
   std::vector<TensorTypeRule> tensor_types = {};  ///< go before the mix; the first match decides
   std::string importance = {};                    ///< an importance matrix's file, or empty
   int64_t memory_bytes = 0;                       ///< for buffers; 0: 64 MiB
@@ -35,15 +42,31 @@ struct QuantizeReport {
     int64_t tensors = 0;
     int64_t bytes = 0;
   };
+  /// What was chosen for a tensor, where a size was asked for.
+  struct Choice {
+    std::string tensor;
+    std::string type;
+    int64_t bytes = 0;
+    double divergence = 0;  ///< expected of it, in nats a token
+  };
   int64_t bytes_before = 0;  ///< of tensors
   int64_t bytes_after = 0;
   std::vector<Share> types;            ///< by bytes, most first
+  std::vector<Choice> choices;         ///< of all matrices, in the order of the file
   std::vector<std::string> unweighed;  ///< quantised matrices that the importance does not know
 };
 
 /// Writes a model's tensors in smaller types, as a GGUF. `in` is a GGUF or a folder; matrices of
 /// any readable type are taken, norms, routers and vectors stay as they are. A mix chooses types as
 /// llama.cpp's of the same name; rows that are not whole blocks get a type of smaller blocks.
+///
+/// For a size, the model is opened and run on the text with one matrix of a layer after another
+/// disturbed, which says what each type costs there in Kullback-Leibler divergence, and the types
+/// are chosen whose costs add up to least (docs/quantisation.md). Every expert may get types of its
+/// own; its matrices are then tensors of their own, a form that older GGUFs have, but for models
+/// whose experts have biases. Without an importance file the text's own importance is measured
+/// first. The choices are kept in the file as moxie.quantize.choices, a line of tensor, type and
+/// expected divergence each. This needs the memory that running the model takes.
 ///
 /// Each block's codes and scales are those of least squared error, weighed by the importance where
 /// there is one. Tensors stream through in blocks of rows, so memory does not grow with the model.
@@ -56,6 +79,9 @@ Result<QuantizeReport> QuantizeModel(const std::string& in, const std::string& o
 
 /// The names that QuantizeOptions::type knows: "f32, f16, ...".
 std::string QuantizeTypeNames();
+
+/// Whether it knows this one, in whatever case.
+bool IsQuantizeType(std::string_view type);
 
 struct ImportanceOptions {
   int64_t window = 512;      ///< tokens seen at once, at most the model's context

@@ -1,13 +1,14 @@
+#include "convert/importance.h"
+
 #include <algorithm>
+#include <map>
 #include <string>
 #include <utility>
 #include <vector>
 
-#include "convert/importance_file.h"
 #include "engine/model_parts.h"
 #include "forward/input_observer.h"
 #include "model/names.h"
-#include "moxie/quantize.h"
 
 namespace moxie {
 namespace {
@@ -130,9 +131,9 @@ ImportanceReport Report(const Importance& importance) {
 
 }  // namespace
 
-Result<ImportanceReport> MeasureImportance(Model& model, std::string_view text,
-                                           const std::string& out, const ImportanceOptions& options,
-                                           const std::function<bool(double share)>& progress) {
+Result<Importance> CollectImportance(Model& model, std::string_view text,
+                                     const ImportanceOptions& options,
+                                     const std::function<bool(double share)>& progress) {
   const Tokenizer& tokenizer = model.tokenizer();
   std::vector<TokenId> ids = tokenizer.Encode(text, {.add_special = true, .parse_special = false});
   const int64_t window = options.window;
@@ -156,6 +157,13 @@ Result<ImportanceReport> MeasureImportance(Model& model, std::string_view text,
   importance.chunks = windows;
   importance.chunk_tokens = window;
   importance.datasets = {options.dataset};
+  return importance;
+}
+
+Result<ImportanceReport> MeasureImportance(Model& model, std::string_view text,
+                                           const std::string& out, const ImportanceOptions& options,
+                                           const std::function<bool(double share)>& progress) {
+  MOXIE_TRY_ASSIGN(const Importance importance, CollectImportance(model, text, options, progress));
   MOXIE_TRY(WriteImportance(importance, out));
   return Report(importance);
 }

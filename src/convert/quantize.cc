@@ -1,55 +1,30 @@
 #include "moxie/quantize.h"
 
 #include <algorithm>
-#include <map>
 #include <optional>
+#include <span>
 #include <utility>
 
 #include "convert/gguf_metadata.h"
 #include "convert/importance_file.h"
 #include "convert/mix.h"
-#include "convert/tensor_plan.h"
+#include "convert/quantize_source.h"
+#include "convert/size_choice.h"
 #include "convert/tensor_stream.h"
 #include "core/printable.h"
-#include "model/config.h"
 #include "quant/quantize.h"
 
 namespace moxie {
 namespace {
 
 constexpr int64_t kDefaultMemory = int64_t{64} << 20;
+constexpr double kChoosingShare = 0.9;        // of the progress
 constexpr uint32_t kQuantizationVersion = 2;  // ggml's GGML_QNT_VERSION: of the block formats.
 
 int64_t BytesOfTensor(DType type, const TensorSpec& tensor) {
   int64_t elements = 1;
   for (const int64_t d : tensor.shape) elements *= d;
   return BytesOf(type, elements).value();
-}
-
-/// What is to be written, in the types that the source has.
-struct Source {
-  std::vector<PlannedTensor> tensors;
-  GgufMetadata metadata;
-};
-
-Result<Source> ReadSource(const ModelFiles& files) {
-  Source source;
-  if (files.layout == FileLayout::kGguf) {
-    source.metadata = files.metadata;
-    for (const TensorInfo& tensor : files.tensors.tensors()) {
-      PlannedTensor planned;
-      planned.spec = {tensor.name, tensor.type, tensor.shape};
-      planned.parts = {ViewOf(tensor, files.tensors.Bytes(tensor).data())};
-      source.tensors.push_back(std::move(planned));
-    }
-    return source;
-  }
-  MOXIE_TRY_ASSIGN(const ModelConfig config, ReadModelConfig(files));
-  MOXIE_TRY_ASSIGN(source.metadata, ModelMetadata(files, config));
-  MOXIE_TRY(AddTokenizerMetadata(files, config, &source.metadata));
-  MOXIE_TRY_ASSIGN(source.tensors,
-                   PlanTensors(files, config, FileLayout::kGguf, std::optional<DType>()));
-  return source;
 }
 
 /// Whether `text` matches a pattern of * and ?.
@@ -74,12 +49,11 @@ bool Matches(std::string_view pattern, std::string_view text) {
   return std::ranges::all_of(pattern.substr(p), [](char c) { return c == '*'; });
 }
 
-/// The types of all tensors: those of the rules, else of the mix.
-Result<std::vector<DType>> TypesFor(const std::vector<TensorSpec>& specs, const Mix& mix,
-                                    const MixModel& model, const QuantizeOptions& options) {
-  std::vector<DType> types = ChooseTypes(mix, model, specs);
+/// The type that a rule gives each tensor, nothing where none does or the tensor stays as it is.
+Result<std::vector<std::optional<DType>>> RuledTypes(std::span<const TensorSpec> specs,
+                                                     std::span<const TensorTypeRule> rules) {
   std::vector<DType> wanted;
-  for (const TensorTypeRule& rule : options.tensor_types) {
+  for (const TensorTypeRule& rule : rules) {
     const std::optional<DType> type = DTypeFromName(rule.type);
     if (!type || !CanQuantize(*type))
       return Error{ErrorCode::kInvalidInput, "--tensor-type names \"" + Printable(rule.type, 60) +
@@ -88,44 +62,49 @@ Result<std::vector<DType>> TypesFor(const std::vector<TensorSpec>& specs, const 
     wanted.push_back(*type);
   }
   std::vector<bool> used(wanted.size());
+  std::vector<std::optional<DType>> types(specs.size());
   for (size_t i = 0; i < specs.size(); ++i) {
     const auto rule = std::ranges::find_if(
-        options.tensor_types, [&](const auto& r) { return Matches(r.pattern, specs[i].name); });
-    if (rule == options.tensor_types.end()) continue;
-    const auto index = static_cast<size_t>(rule - options.tensor_types.begin());
+        rules, [&](const auto& r) { return Matches(r.pattern, specs[i].name); });
+    if (rule == rules.end()) continue;
+    const auto index = static_cast<size_t>(rule - rules.begin());
     used[index] = true;
     if (IsQuantisable(specs[i])) types[i] = FittingType(wanted[index], specs[i].shape.back());
   }
   const auto unused = std::ranges::find(used, false);
   if (unused != used.end())
-    return Error{
-        ErrorCode::kInvalidInput,
-        "--tensor-type: no tensor matches " +
-            Printable(options.tensor_types[static_cast<size_t>(unused - used.begin())].pattern,
-                      60)};
+    return Error{ErrorCode::kInvalidInput,
+                 "--tensor-type: no tensor matches " +
+                     Printable(rules[static_cast<size_t>(unused - used.begin())].pattern, 60)};
   return types;
+}
+
+std::vector<TensorSpec> SpecsOf(const QuantizeSource& source) {
+  std::vector<TensorSpec> specs;
+  for (const PlannedTensor& tensor : source.tensors) specs.push_back(tensor.spec);
+  return specs;
 }
 
 /// One run: the plan, and what it is made with.
 class Quantisation {
  public:
-  Quantisation(Source source, const Mix& mix, const QuantizeOptions& options)
-      : mix_(mix), options_(options), source_(std::move(source)) {}
+  Quantisation(const std::string& in, QuantizeSource source, const QuantizeOptions& options)
+      : in_(in), options_(options), source_(std::move(source)) {}
 
   Result<void> Plan() {
-    std::vector<TensorSpec> specs;
-    for (const PlannedTensor& tensor : source_.tensors) specs.push_back(tensor.spec);
-    MOXIE_TRY_ASSIGN(MixModel model, ReadMixModel(source_.metadata));
-    model.has_importance = !options_.importance.empty();
-    MOXIE_TRY_ASSIGN(const std::vector<DType> types, TypesFor(specs, mix_, model, options_));
-    Importance importance;
-    if (model.has_importance) {
-      MOXIE_TRY_ASSIGN(importance, ReadImportance(options_.importance));
+    const bool sized = options_.type.empty();
+    if (!options_.importance.empty()) {
+      MOXIE_TRY_ASSIGN(importance_, ReadImportance(options_.importance));
     }
-    for (size_t i = 0; i < types.size(); ++i) {
-      MOXIE_TRY(PlanTensor(types[i], importance, source_.tensors[i]));
-    }
-    Describe(importance);
+    if (sized && !options_.stacked) SeparateExperts(source_.tensors);
+    const std::vector<TensorSpec> specs = SpecsOf(source_);
+    MOXIE_TRY_ASSIGN(const auto ruled, RuledTypes(specs, options_.tensor_types));
+    MOXIE_TRY_ASSIGN(const std::vector<DType> types,
+                     sized ? TypesForSize(ruled) : TypesOfMix(specs, ruled));
+    for (size_t i = 0; i < types.size(); ++i) MOXIE_TRY(PlanTensor(types[i], source_.tensors[i]));
+    if (sized)
+      source_.metadata.values["general.file_type"] = FileTypeNumber(MainType(source_.tensors));
+    Describe();
     return {};
   }
 
@@ -134,32 +113,63 @@ class Quantisation {
     std::function<bool(int64_t)> progress;
     if (options_.progress) {
       progress = [this](int64_t bytes) {
-        return options_.progress(static_cast<double>(bytes) /
-                                 static_cast<double>(report_.bytes_after));
+        const double share = static_cast<double>(bytes) / static_cast<double>(report_.bytes_after);
+        return options_.progress(chosen_share_ + (1 - chosen_share_) * share);
       };
     }
     TensorStream stream(files, options_.memory_bytes > 0 ? options_.memory_bytes : kDefaultMemory,
                         threads, std::move(progress));
-    std::vector<TensorSpec> specs;
-    for (const PlannedTensor& tensor : source_.tensors) {
-      MOXIE_TRY(stream.CheckMemory(tensor));
-      specs.push_back(tensor.spec);
-    }
-    MOXIE_TRY_ASSIGN(TensorWriter writer, TensorWriter::CreateGguf(out, source_.metadata, specs));
+    for (const PlannedTensor& tensor : source_.tensors) MOXIE_TRY(stream.CheckMemory(tensor));
+    MOXIE_TRY_ASSIGN(TensorWriter writer,
+                     TensorWriter::CreateGguf(out, source_.metadata, SpecsOf(source_)));
     for (const PlannedTensor& tensor : source_.tensors) MOXIE_TRY(stream.Write(tensor, writer));
     MOXIE_TRY(writer.Finish());
     return report_;
   }
 
  private:
-  Result<void> PlanTensor(DType type, const Importance& importance, PlannedTensor& tensor) {
+  Result<std::vector<DType>> TypesOfMix(std::span<const TensorSpec> specs,
+                                        std::span<const std::optional<DType>> ruled) {
+    const Mix* const mix = FindMix(options_.type);
+    MOXIE_TRY_ASSIGN(MixModel model, ReadMixModel(source_.metadata));
+    model.has_importance = !options_.importance.empty();
+    std::vector<DType> types = ChooseTypes(*mix, model, specs);
+    for (size_t i = 0; i < types.size(); ++i) types[i] = ruled[i].value_or(types[i]);
+    source_.metadata.values["general.file_type"] = mix->file_type;
+    return types;
+  }
+
+  Result<std::vector<DType>> TypesForSize(std::span<const std::optional<DType>> ruled) {
+    std::function<bool(double)> progress;
+    if (options_.progress) {
+      chosen_share_ = kChoosingShare;
+      progress = [this](double share) { return options_.progress(kChoosingShare * share); };
+    }
+    MOXIE_TRY_ASSIGN(const SizeChoice choice,
+                     ChooseForSize(in_, source_, ruled, options_, importance_, progress));
+    std::vector<DType> types;
+    std::string table;
+    for (size_t i = 0; i < choice.options.size(); ++i) {
+      const TypeOption& option = choice.options[i];
+      const TensorSpec& spec = source_.tensors[i].spec;
+      types.push_back(option.type);
+      if (!IsQuantisable(spec)) continue;
+      report_.choices.push_back(
+          {spec.name, std::string(NameOf(option.type)), option.bytes, option.divergence});
+      table += ChoiceLine(spec.name, option);
+    }
+    source_.metadata.values[std::string(kChoicesKey)] = table;
+    return types;
+  }
+
+  Result<void> PlanTensor(DType type, PlannedTensor& tensor) {
     const int64_t before = BytesOfTensor(tensor.spec.type, tensor.spec);
     const bool changes = type != tensor.spec.type;
-    if (changes && TraitsOf(type).block_elements > 1 && !importance.entries.empty()) {
+    if (changes && TraitsOf(type).block_elements > 1 && !importance_.entries.empty()) {
       const auto& shape = tensor.spec.shape;
       const int64_t matrices = shape.size() > 2 ? shape[0] : 1;
-      MOXIE_TRY_ASSIGN(auto weights, importance.Weights(tensor.spec.name, matrices, shape.back()));
-      if (weights && tensor.parts.size() == 1) {
+      MOXIE_TRY_ASSIGN(auto weights, importance_.Weights(tensor.spec.name, matrices, shape.back()));
+      if (weights && matrices % std::ssize(tensor.parts) == 0) {
         tensor.importance = std::move(*weights);
       } else {
         report_.unweighed.push_back(tensor.spec.name);
@@ -178,40 +188,54 @@ class Quantisation {
   }
 
   /// What the file says about itself, in the keys that llama.cpp's files have.
-  void Describe(const Importance& importance) {
+  void Describe() {
     std::ranges::sort(report_.types, std::greater<>(), &QuantizeReport::Share::bytes);
     auto& values = source_.metadata.values;
-    values["general.file_type"] = mix_.file_type;
     values["general.quantization_version"] = kQuantizationVersion;
-    if (options_.importance.empty()) return;
+    if (importance_.entries.empty()) return;
     values["quantize.imatrix.file"] = options_.importance;
-    values["quantize.imatrix.entries_count"] = static_cast<uint32_t>(importance.entries.size());
-    values["quantize.imatrix.chunks_count"] = static_cast<uint32_t>(importance.chunks);
-    if (!importance.datasets.empty())
-      values["quantize.imatrix.dataset"] = importance.datasets.front();
+    values["quantize.imatrix.entries_count"] = static_cast<uint32_t>(importance_.entries.size());
+    values["quantize.imatrix.chunks_count"] = static_cast<uint32_t>(importance_.chunks);
+    if (!importance_.datasets.empty())
+      values["quantize.imatrix.dataset"] = importance_.datasets.front();
   }
 
-  const Mix& mix_;
+  const std::string& in_;
   const QuantizeOptions& options_;
-  Source source_;
+  QuantizeSource source_;
+  Importance importance_;
   QuantizeReport report_;
+  double chosen_share_ = 0;  ///< of the progress, before anything is written
 };
+
+Result<void> CheckAim(const QuantizeOptions& options) {
+  const int aims = (options.type.empty() ? 0 : 1) + (options.size_bytes > 0 ? 1 : 0) +
+                   (options.bits > 0 ? 1 : 0);
+  if (aims != 1)
+    return Error{ErrorCode::kInvalidInput, "one of --type, --size and --bits is needed"};
+  if (!options.type.empty() && FindMix(options.type) == nullptr)
+    return Error{ErrorCode::kInvalidInput, "--type is \"" + Printable(options.type, 60) +
+                                               "\", but must be one of " + MixNames()};
+  if (options.type.empty() && options.text.empty())
+    return Error{ErrorCode::kInvalidInput,
+                 "a text to probe the model with is needed (--file), but it is empty"};
+  return {};
+}
 
 }  // namespace
 
 Result<QuantizeReport> QuantizeModel(const std::string& in, const std::string& out,
                                      const QuantizeOptions& options) {
-  const Mix* mix = FindMix(options.type);
-  if (mix == nullptr)
-    return Error{ErrorCode::kInvalidInput, "--type is \"" + Printable(options.type, 60) +
-                                               "\", but must be one of " + MixNames()};
+  MOXIE_TRY(CheckAim(options));
   MOXIE_TRY_ASSIGN(const ModelFiles files, OpenModelFiles(in));
-  MOXIE_TRY_ASSIGN(Source source, ReadSource(files));
-  Quantisation quantisation(std::move(source), *mix, options);
+  MOXIE_TRY_ASSIGN(QuantizeSource source, ReadQuantizeSource(files));
+  Quantisation quantisation(in, std::move(source), options);
   MOXIE_TRY(quantisation.Plan());
   return quantisation.Write(files, out);
 }
 
 std::string QuantizeTypeNames() { return MixNames(); }
+
+bool IsQuantizeType(std::string_view type) { return FindMix(type) != nullptr; }
 
 }  // namespace moxie

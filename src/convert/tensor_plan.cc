@@ -65,6 +65,13 @@ bool StaysFloat32(std::string_view gguf_name, size_t dimensions) {
          gguf_name.find("ffn_gate_inp") != std::string_view::npos;
 }
 
+std::vector<TensorView> PlannedTensor::Matrices() const {
+  if (spec.shape.size() < 3 || std::cmp_equal(parts.size(), spec.shape.front())) return parts;
+  std::vector<TensorView> matrices;
+  for (int64_t m = 0; m < spec.shape.front(); ++m) matrices.push_back(Entry(parts.front(), m));
+  return matrices;
+}
+
 DType MainType(const std::vector<PlannedTensor>& tensors) {
   std::map<DType, int64_t> bytes;
   for (const PlannedTensor& tensor : tensors) {

@@ -25,12 +25,16 @@ struct PlannedTensor {
   Form form = Form::kRows;
   std::vector<TensorView> parts;  ///< rows after one another, all of one width
   std::vector<float> values;      ///< where there are no parts: computed here, one row
-  /// [matrices, columns] of a tensor of one part: what Quantize weighs errors with; or empty.
+  /// [matrices, columns]: what Quantize weighs errors with; or empty. Several parts hold as many
+  /// matrices each.
   std::vector<float> importance = {};
 
   int64_t columns() const {
     return parts.empty() ? static_cast<int64_t>(values.size()) : parts.front().column_count();
   }
+
+  /// The matrices of a tensor of three dimensions, one after another; of another its parts.
+  std::vector<TensorView> Matrices() const;
 };
 
 /// Lays out the tensors of opened files under the names, in the shapes and in the order that

@@ -39,12 +39,15 @@ int64_t ScratchRowBytes(const PlannedTensor& tensor, const TensorView& part) {
 void ReadWeighted(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
                   std::byte* scratch, std::byte* out) {
   const int64_t columns = tensor.columns();
-  const int64_t matrices = std::ssize(tensor.importance) / columns;
+  const int64_t parts = std::ssize(tensor.parts);
+  const int64_t matrices = std::ssize(tensor.importance) / columns / parts;  // of this part
   const int64_t rows = matrices > 0 ? part.row_count() / matrices : part.row_count();
+  const int64_t before = (&part - tensor.parts.data()) * matrices;
   for (const int64_t end = first + count; first < end;) {
     const int64_t matrix = first / rows;
     const int64_t run = std::min(end, (matrix + 1) * rows) - first;
-    const float* weights = matrices > 0 ? tensor.importance.data() + matrix * columns : nullptr;
+    const float* weights =
+        matrices > 0 ? tensor.importance.data() + (before + matrix) * columns : nullptr;
     ReadRows(part, first, run, tensor.spec.type, weights, scratch, out);
     first += run;
     out += run * OutputRowBytes(tensor);

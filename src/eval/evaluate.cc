@@ -7,6 +7,7 @@
 #include <utility>
 #include <vector>
 
+#include "engine/divergence.h"
 #include "engine/model_parts.h"
 #include "engine/routing_recorder.h"
 
@@ -41,13 +42,6 @@ class ScopedSequence {
 int64_t RowsPerPass(const Model::Parts& parts) {
   const int64_t fit = kLogitBytes / (4 * parts.config.vocab_size);
   return std::clamp<int64_t>(fit, 1, parts.options.batch_tokens);
-}
-
-double LogSumOfExponentials(std::span<const float> logits) {
-  const double largest = *std::max_element(logits.begin(), logits.end());
-  double sum = 0;
-  for (const float logit : logits) sum += std::exp(logit - largest);
-  return std::log(sum) + largest;
 }
 
 /// -log of the softmax's probability of `token`, in double precision.
@@ -103,21 +97,10 @@ struct DivergenceSums {
   int64_t same_choice = 0;
 };
 
-/// sum p (log p - log q) with p the base's probabilities, in double precision.
-double KullbackLeibler(std::span<const float> base, std::span<const float> other) {
-  const double base_log = LogSumOfExponentials(base), other_log = LogSumOfExponentials(other);
-  double sum = 0;
-  for (size_t i = 0; i < base.size(); ++i) {
-    const double log_p = base[i] - base_log;
-    sum += std::exp(log_p) * (log_p - (other[i] - other_log));
-  }
-  return std::max(0.0, sum);
-}
-
 void Compare(std::span<const float> base, std::span<const float> row, TokenId next,
              DivergenceSums& sums) {
   sums.base.Add(NegativeLogLikelihood(base, next));
-  const double divergence = KullbackLeibler(base, row);
+  const double divergence = KullbackLeibler(base, LogSumOfExponentials(base), row);
   sums.divergence += divergence;
   sums.squares += divergence * divergence;
   const auto choice = [](std::span<const float> r) {

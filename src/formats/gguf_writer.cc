@@ -88,27 +88,48 @@ void AddTensors(std::span<const TensorSpec> tensors, std::span<const uint64_t> b
   }
 }
 
-}  // namespace
+struct Layout {
+  std::string header;
+  std::vector<uint64_t> bytes;  ///< of each tensor
+  uint64_t alignment = 0;
+};
 
-Result<TensorWriter> TensorWriter::CreateGguf(const std::filesystem::path& path,
-                                              const GgufMetadata& metadata,
-                                              std::span<const TensorSpec> tensors,
-                                              const SplitPlace& split) {
-  MOXIE_TRY_ASSIGN(const uint64_t alignment, GgufAlignment(metadata));
-  MOXIE_TRY_ASSIGN(std::vector<uint64_t> bytes, SpecBytes(path.string(), tensors));
+Result<Layout> LayOut(std::string_view file, const GgufMetadata& metadata,
+                      std::span<const TensorSpec> tensors, const SplitPlace& split) {
+  Layout layout;
+  MOXIE_TRY_ASSIGN(layout.alignment, GgufAlignment(metadata));
+  MOXIE_TRY_ASSIGN(layout.bytes, SpecBytes(file, tensors));
   const Values values = WrittenKeys(metadata, split);
-
   Header header;
   header.Raw("GGUF");
   header.Add(kVersion);
   header.Add<uint64_t>(tensors.size());
   header.Add<uint64_t>(values.size());
   AddMetadata(values, &header);
-  AddTensors(tensors, bytes, alignment, &header);
-  header.PadTo(alignment);
+  AddTensors(tensors, layout.bytes, layout.alignment, &header);
+  header.PadTo(layout.alignment);
+  layout.header = header.bytes();
+  return layout;
+}
+
+}  // namespace
+
+Result<uint64_t> GgufFileBytes(const GgufMetadata& metadata, std::span<const TensorSpec> tensors) {
+  MOXIE_TRY_ASSIGN(const Layout layout, LayOut(metadata.file, metadata, tensors, {}));
+  uint64_t size = layout.header.size();
+  for (const uint64_t bytes : layout.bytes)
+    size += (bytes + layout.alignment - 1) / layout.alignment * layout.alignment;
+  return size;
+}
+
+Result<TensorWriter> TensorWriter::CreateGguf(const std::filesystem::path& path,
+                                              const GgufMetadata& metadata,
+                                              std::span<const TensorSpec> tensors,
+                                              const SplitPlace& split) {
+  MOXIE_TRY_ASSIGN(Layout layout, LayOut(path.string(), metadata, tensors, split));
   MOXIE_TRY_ASSIGN(AtomicFile file, AtomicFile::Create(path));
-  MOXIE_TRY(file.Write(header.bytes()));
-  return TensorWriter(std::move(file), std::move(bytes), alignment);
+  MOXIE_TRY(file.Write(layout.header));
+  return TensorWriter(std::move(file), std::move(layout.bytes), layout.alignment);
 }
 
 }  // namespace moxie

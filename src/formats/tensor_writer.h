@@ -32,6 +32,11 @@ struct SplitPlace {
   int32_t tensors = 0;  ///< of all files
 };
 
+/// Bytes of the GGUF that CreateGguf begins, when all its tensors are written.
+///
+/// Errors: as CreateGguf's, but for those of AtomicFile.
+Result<uint64_t> GgufFileBytes(const GgufMetadata& metadata, std::span<const TensorSpec> tensors);
+
 /// Writes a file of tensors whose names, types and shapes are known before their data: bytes
 /// stream through, tensor after tensor in the order of the specs, in pieces of any size. The file
 /// appears under its name only when Finish succeeds; an interrupted one leaves nothing.

@@ -64,7 +64,8 @@ class TransformerDecoder : public Decoder {
   }
 
   Result<void> Forward(std::span<const SequenceChunk> chunks, KvCache& cache,
-                       std::span<float> logits, const ForwardObservers& observers) override {
+                       std::span<float> logits, const ForwardObservers& observers,
+                       const ForwardStart& start) override {
     const ScopedSpan pass(observers.profile, Part::kPass);
     MOXIE_TRY(Plan(chunks, cache, std::ssize(logits)));
     for (size_t i = 0; i < chunks_.size(); ++i) {
@@ -74,7 +75,11 @@ class TransformerDecoder : public Decoder {
       return reserved;
     }
     Embed(chunks);
-    auto done = RunLayers(cache, observers);
+    if (!start.hidden.empty()) {
+      MOXIE_CHECK(std::ssize(start.hidden) == tokens() * config_.dim);
+      std::ranges::copy(start.hidden, hidden_.begin());
+    }
+    auto done = RunLayers(cache, observers, start.layer);
     if (!done) {
       RollBack(cache);
       return done;
@@ -93,7 +98,7 @@ class TransformerDecoder : public Decoder {
   Result<void> CheckSequences();
   void RollBack(KvCache& cache);
   void Embed(std::span<const SequenceChunk> chunks);
-  Result<void> RunLayers(KvCache& cache, const ForwardObservers& observers);
+  Result<void> RunLayers(KvCache& cache, const ForwardObservers& observers, int64_t first);
   void Norm(const std::vector<float>& scale);
   void AddUpdate(const std::vector<float>& post_norm);
   void WriteLogits(std::span<float> logits);
@@ -191,7 +196,8 @@ void TransformerDecoder::Embed(std::span<const SequenceChunk> chunks) {
   std::for_each(hidden_.data(), row, [&](float& value) { value *= scale; });
 }
 
-Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObservers& observers) {
+Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObservers& observers,
+                                           int64_t first) {
   const Batch batch{.chunks = chunks_,
                     .places = places_,
                     .profile = observers.profile,
@@ -201,8 +207,8 @@ Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObserver
     observers.hidden->OnHidden(index, std::span(rows).first(Size(tokens() * config_.dim)));
   };
   const int64_t layers = std::ssize(weights_.layers);
-  show(0, hidden_);
-  for (int64_t i = 0; i < layers; ++i) {
+  show(first, hidden_);
+  for (int64_t i = first; i < layers; ++i) {
     const ScopedSpan span(observers.profile, Part::kLayer, i);
     const LayerWeights& layer = weights_.layers[Size(i)];
     Norm(layer.attention_norm);

@@ -51,6 +51,14 @@ class HiddenObserver {
   virtual void OnHidden(int64_t index, std::span<const float> hidden) = 0;
 };
 
+/// Where a pass begins: at the embeddings, or at a layer whose input is known from an earlier pass
+/// of the same chunks (HiddenObserver), to see what changes from there on without computing what
+/// does not.
+struct ForwardStart {
+  int64_t layer = 0;
+  std::span<const float> hidden = {};  ///< [tokens, dim] that layer's input, or empty for layer 0
+};
+
 struct ForwardObservers {
   RoutingObserver* routing = nullptr;
   HiddenObserver* hidden = nullptr;
@@ -90,12 +98,15 @@ class Decoder {
 
   /// Runs the chunks and appends their keys and values to `cache`.
   ///   logits  [rows, vocab]  out: rows in chunk order, as each chunk's LogitRows asks
+  /// A pass that starts at a later layer stores no keys and values of those before it, so its
+  /// sequences must begin with it and cannot go on from layer 0.
   ///
   /// Errors: kInvalidInput (a token id outside the vocabulary, sizes beyond the options),
   /// kOverBudget (no free pages), kIo from the expert store. After an error the sequences'
   /// lengths are as before.
   virtual Result<void> Forward(std::span<const SequenceChunk> chunks, KvCache& cache,
-                               std::span<float> logits, const ForwardObservers& observers = {}) = 0;
+                               std::span<float> logits, const ForwardObservers& observers = {},
+                               const ForwardStart& start = {}) = 0;
 };
 
 }  // namespace moxie

@@ -1,0 +1,85 @@
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include "convert/importance_file.h"
+#include "core/dtype.h"
+#include "core/matrix.h"
+#include "forward/decoder.h"
+#include "moxie/model.h"
+#include "moxie/result.h"
+
+namespace moxie {
+
+/// The type whose errors are probed with: four bits lie in the middle of what is chosen among, and
+/// every row of whole blocks of 32 can have it.
+inline constexpr DType kProbeType = DType::kQ4_0;
+
+/// Matrices whose errors are measured together: one, or one of each expert of a layer.
+struct ProbeTarget {
+  std::vector<std::string> names;  ///< the tensors that a GGUF may hold them in; importance knows
+                                   ///< the first
+  std::vector<const WeightMatrix*> matrices;
+  int64_t layer = 0;     ///< the first that sees a difference; -1: the embeddings do
+  bool experts = false;  ///< whether they are one of each of that layer's experts
+};
+
+/// Every target that a model has.
+std::vector<ProbeTarget> ProbeTargets(const Model& model);
+
+/// Measures how much errors in single tensors change what a model says: a tensor's weights are
+/// replaced, in memory, by what they would be in kProbeType, and the mean Kullback-Leibler
+/// divergence of all next-token probabilities of a text from the untouched model's is taken. At the
+/// untouched weights that divergence has its minimum, so it is quadratic in small errors, and for
+/// errors that do not know of each other, such as those of rounding, the sum over tensors.
+///
+/// Layers before the target are not computed again. The model's weights must lie in memory; they
+/// are back to the last bit when Measure returns.
+class Prober final : private HiddenObserver, private RoutingObserver {
+ public:
+  /// Runs the untouched model on pieces spread over the text. `model` must outlive the prober.
+  ///
+  /// Errors: kOverBudget where experts are streamed from disk; kInvalidInput for a text of less
+  /// than two tokens; the forward pass's.
+  static Result<std::unique_ptr<Prober>> Create(Model& model, std::string_view text);
+
+  /// The divergence with the target in kProbeType, encoded with `importance`.
+  ///
+  /// Errors: kUnsupported for weights of a type that cannot be written; the forward pass's.
+  Result<double> Measure(const ProbeTarget& target, const Importance& importance);
+
+  /// How much each expert of a layer counts: the mean over tokens of the square of the weight that
+  /// its output is applied with (0 where it is not chosen), plus a token's share each, so that one
+  /// which these pieces of text do not reach still counts a little.
+  const std::vector<double>& ExpertUse(int64_t layer) const {
+    return expert_use_[static_cast<size_t>(layer)];
+  }
+
+  int64_t tokens() const { return static_cast<int64_t>(base_logs_.size()); }
+
+ private:
+  explicit Prober(Model& model) : model_(model) {}
+
+  Result<void> ReadText(std::string_view text);
+  Result<void> Run(std::span<float> logits, const ForwardObservers& observers,
+                   const ForwardStart& start);
+  Result<void> RunBase();
+  double DivergenceFromBase();
+  void OnHidden(int64_t index, std::span<const float> hidden) override;
+  void OnRouting(int64_t layer, std::span<const float> logits, std::span<const int32_t> ids,
+                 std::span<const float> weights) override;
+
+  Model& model_;
+  std::vector<std::vector<int32_t>> pieces_;
+  std::vector<std::vector<float>> hidden_;  ///< [layers] of [tokens, dim]: each layer's input
+  std::vector<std::vector<double>> expert_use_;
+  std::vector<float> base_, logits_;  ///< [tokens, vocab]
+  std::vector<double> base_logs_;     ///< [tokens] LogSumOfExponentials
+};
+
+}  // namespace moxie

@@ -1,0 +1,200 @@
+#include "convert/type_costs.h"
+
+#include <algorithm>
+#include <array>
+#include <map>
+#include <memory>
+#include <numeric>
+#include <optional>
+#include <string>
+
+#include "convert/mix.h"
+#include "convert/probe.h"
+#include "engine/model_parts.h"
+#include "quant/dequantize.h"
+#include "quant/quantize.h"
+
+namespace moxie {
+namespace {
+
+constexpr int64_t kSampledRows = 64;       // of a tensor,
+constexpr int64_t kLeastSampledRows = 16;  // and of each expert's matrix at least.
+
+constexpr std::array kTypes = {
+    DType::kF16,    DType::kQ8_0,   DType::kQ6_K,  DType::kQ5_K,  DType::kQ5_1,
+    DType::kQ5_0,   DType::kQ4_K,   DType::kQ4_1,  DType::kQ4_0,  DType::kIQ4_NL,
+    DType::kIQ4_XS, DType::kMXFP4,  DType::kQ3_K,  DType::kQ2_K,  DType::kTQ2_0,
+    DType::kTQ1_0,
+};
+
+int64_t ElementsOf(const TensorSpec& spec) {
+  return std::accumulate(spec.shape.begin(), spec.shape.end(), int64_t{1}, std::multiplies<>());
+}
+
+/// One matrix of a tensor, and how its errors count.
+struct Piece {
+  TensorView view;
+  const float* importance = nullptr;  ///< [columns], or null
+  double use = 1;
+};
+
+/// A tensor whose type is to be chosen.
+struct Unit {
+  size_t tensor = 0;
+  std::vector<Piece> pieces;
+  std::vector<float> weights;  ///< [pieces, columns] what the pieces' importance points into
+};
+
+/// Squared error of rows spread over the matrix, scaled up to all of it.
+double SampledError(const Piece& piece, int64_t wanted_rows, DType type) {
+  const int64_t columns = piece.view.column_count();
+  const int64_t rows = piece.view.row_count();
+  const int64_t sampled = std::min(rows, wanted_rows);
+  std::vector<float> row(static_cast<size_t>(columns)), decoded(row.size());
+  std::vector<double> scratch(static_cast<size_t>(ScratchBytes(piece.view)) / sizeof(double) + 1);
+  std::vector<std::byte> coded(static_cast<size_t>(BytesOf(type, columns).value()));
+  double error = 0;
+  for (int64_t i = 0; i < sampled; ++i) {
+    ReadRows(piece.view, i * rows / sampled, 1, DType::kF32, nullptr,
+             reinterpret_cast<std::byte*>(scratch.data()), reinterpret_cast<std::byte*>(row.data()));
+    Quantize(type, row.data(), columns, piece.importance, coded.data());
+    Dequantize(type, coded.data(), columns, decoded.data());
+    for (size_t c = 0; c < row.size(); ++c) {
+      const double difference = static_cast<double>(row[c]) - static_cast<double>(decoded[c]);
+      const double weight = piece.importance != nullptr ? piece.importance[c] : 1.0f;
+      error += weight * difference * difference;
+    }
+  }
+  return error * piece.use * static_cast<double>(rows) / static_cast<double>(sampled);
+}
+
+class Costs {
+ public:
+  Costs(std::span<const PlannedTensor> tensors, Model& model, const Importance& importance)
+      : tensors_(tensors), model_(model), importance_(importance), options_(tensors.size()) {}
+
+  Result<std::vector<std::vector<TypeOption>>> Measure(
+      std::string_view text, const std::function<bool(double share)>& progress) {
+    MOXIE_TRY_ASSIGN(const std::unique_ptr<Prober> prober, Prober::Create(model_, text));
+    const std::vector<ProbeTarget> targets = Wanted();
+    for (size_t i = 0; i < targets.size(); ++i) {
+      MOXIE_TRY_ASSIGN(const std::vector<Unit> units, UnitsOf(targets[i], *prober));
+      if (!units.empty()) {
+        MOXIE_TRY_ASSIGN(const double divergence, prober->Measure(targets[i], importance_));
+        AddOptions(units, divergence);
+      }
+      if (progress && !progress(static_cast<double>(i + 1) / static_cast<double>(targets.size())))
+        return Error{ErrorCode::kCancelled, "cancelled"};
+    }
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      if (options_[i].empty()) AddOnlyOption(i);
+    }
+    return std::move(options_);
+  }
+
+ private:
+  std::vector<ProbeTarget> Wanted() {
+    for (size_t i = 0; i < tensors_.size(); ++i) {
+      const TensorSpec& spec = tensors_[i].spec;
+      if (IsQuantisable(spec) && spec.shape.back() % TraitsOf(kProbeType).block_elements == 0)
+        by_name_[spec.name] = i;
+    }
+    std::vector<ProbeTarget> wanted;
+    for (ProbeTarget& target : ProbeTargets(model_)) {
+      if (std::ranges::any_of(target.names, [&](const auto& n) { return by_name_.contains(n); }))
+        wanted.push_back(std::move(target));
+    }
+    return wanted;
+  }
+
+  /// The tensors that hold the target's matrices.
+  Result<std::vector<Unit>> UnitsOf(const ProbeTarget& target, const Prober& prober) {
+    std::vector<Unit> units;
+    for (size_t n = 0; n < target.names.size(); ++n) {
+      const auto found = by_name_.find(target.names[n]);
+      if (found == by_name_.end()) continue;
+      const PlannedTensor& tensor = tensors_[found->second];
+      Unit unit;
+      unit.tensor = found->second;
+      const int64_t matrices = tensor.spec.shape.size() > 2 ? tensor.spec.shape[0] : 1;
+      MOXIE_TRY_ASSIGN(auto weights,
+                       importance_.Weights(tensor.spec.name, matrices, tensor.columns()));
+      if (weights) unit.weights = std::move(*weights);
+      const std::vector<TensorView> views = tensor.Matrices();
+      for (size_t m = 0; m < views.size(); ++m) {
+        Piece piece;
+        piece.view = views[m];
+        if (!unit.weights.empty())
+          piece.importance = unit.weights.data() +
+                             (matrices > 1 ? static_cast<int64_t>(m) : 0) * tensor.columns();
+        if (target.experts) {
+          const size_t expert = n == 0 ? m : n - 1;
+          piece.use = prober.ExpertUse(target.layer)[expert];
+        }
+        unit.pieces.push_back(std::move(piece));
+      }
+      units.push_back(std::move(unit));
+    }
+    return units;
+  }
+
+  void AddOptions(const std::vector<Unit>& units, double divergence) {
+    struct Task {
+      const Unit* unit;
+      DType type;
+      double error = 0;
+    };
+    std::vector<Task> tasks;
+    for (const Unit& unit : units) {
+      const int64_t columns = tensors_[unit.tensor].columns();
+      for (const DType type : kTypes) {
+        if (columns % TraitsOf(type).block_elements == 0) tasks.push_back({&unit, type});
+      }
+    }
+    model_.parts().threads->ParallelFor(std::ssize(tasks), [&](int64_t i, int) {
+      Task& task = tasks[static_cast<size_t>(i)];
+      const int64_t rows =
+          std::max(kLeastSampledRows, kSampledRows / std::ssize(task.unit->pieces));
+      for (const Piece& piece : task.unit->pieces)
+        task.error += SampledError(piece, rows, task.type);
+    });
+    double probed = 0;
+    for (const Task& task : tasks) probed += task.type == kProbeType ? task.error : 0;
+    for (const Task& task : tasks) {
+      const TensorSpec& spec = tensors_[task.unit->tensor].spec;
+      options_[task.unit->tensor].push_back(
+          {task.type, BytesOf(task.type, ElementsOf(spec)).value(),
+           probed > 0 ? divergence * task.error / probed : 0});
+    }
+    for (const Unit& unit : units) AddOwnType(unit.tensor);
+  }
+
+  void AddOwnType(size_t tensor) {
+    const TensorSpec& spec = tensors_[tensor].spec;
+    options_[tensor].push_back({spec.type, BytesOf(spec.type, ElementsOf(spec)).value(), 0});
+  }
+
+  /// Norms and the like stay as they are; what cannot be probed gets eight bits.
+  void AddOnlyOption(size_t tensor) {
+    const TensorSpec& spec = tensors_[tensor].spec;
+    const DType type =
+        IsQuantisable(spec) ? FittingType(DType::kQ8_0, spec.shape.back()) : spec.type;
+    options_[tensor].push_back({type, BytesOf(type, ElementsOf(spec)).value(), 0});
+  }
+
+  std::span<const PlannedTensor> tensors_;
+  Model& model_;
+  const Importance& importance_;
+  std::map<std::string, size_t, std::less<>> by_name_;  ///< tensors to choose for
+  std::vector<std::vector<TypeOption>> options_;
+};
+
+}  // namespace
+
+Result<std::vector<std::vector<TypeOption>>> MeasureTypeCosts(
+    std::span<const PlannedTensor> tensors, Model& model, std::string_view text,
+    const Importance& importance, const std::function<bool(double share)>& progress) {
+  return Costs(tensors, model, importance).Measure(text, progress);
+}
+
+}  // namespace moxie
