@@ -117,11 +117,12 @@ class TargetFinder {
 class Disturbance {
  public:
   /// `importance` [cols] or null.
-  Disturbance(const WeightMatrix& matrix, const float* importance, ThreadPool& threads)
-      : matrix_(matrix), row_bytes_(static_cast<size_t>(BytesOf(matrix.type, matrix.cols).value())) {
+  Disturbance(const WeightMatrix& matrix, DType type, const float* importance, ThreadPool& threads)
+      : matrix_(matrix),
+        row_bytes_(static_cast<size_t>(BytesOf(matrix.type, matrix.cols).value())) {
     kept_.resize(static_cast<size_t>(matrix.rows) * row_bytes_);
     const auto cols = static_cast<size_t>(matrix.cols);
-    const auto coded = static_cast<size_t>(BytesOf(kProbeType, matrix.cols).value());
+    const auto coded = static_cast<size_t>(BytesOf(type, matrix.cols).value());
     std::vector<float> rows(static_cast<size_t>(threads.threads()) * cols);
     std::vector<std::byte> codes(static_cast<size_t>(threads.threads()) * coded);
     threads.ParallelFor(matrix.rows, [&](int64_t r, int worker) {
@@ -129,8 +130,8 @@ class Disturbance {
       std::byte* const code = codes.data() + static_cast<size_t>(worker) * coded;
       std::memcpy(Kept(r), Row(r), row_bytes_);
       Dequantize(matrix.type, Row(r), matrix.cols, row);
-      Quantize(kProbeType, row, matrix.cols, importance, code);
-      Dequantize(kProbeType, code, matrix.cols, row);
+      Quantize(type, row, matrix.cols, importance, code);
+      Dequantize(type, code, matrix.cols, row);
       Quantize(matrix.type, row, matrix.cols, importance, Row(r));
     });
   }
@@ -171,8 +172,8 @@ Result<void> Prober::ReadText(std::string_view text) {
   const Tokenizer& tokenizer = model_.tokenizer();
   const auto ids = tokenizer.Encode(text, {.add_special = false, .parse_special = false});
   if (ids.size() < 2)
-    return Error{ErrorCode::kInvalidInput, "the text has " + std::to_string(ids.size()) +
-                                               " tokens, but needs at least two"};
+    return Error{ErrorCode::kInvalidInput,
+                 "the text has " + std::to_string(ids.size()) + " tokens, but needs at least two"};
   const size_t pieces = std::clamp<size_t>(ids.size() / kPieceTokens, 1, kPieces);
   const size_t length = std::min(ids.size(), kPieceTokens);
   for (size_t p = 0; p < pieces; ++p) {
@@ -228,8 +229,8 @@ void Prober::OnHidden(int64_t index, std::span<const float> hidden) {
 void Prober::OnRouting(int64_t layer, std::span<const float> /*logits*/,
                        std::span<const int32_t> ids, std::span<const float> weights) {
   std::vector<double>& use = expert_use_[static_cast<size_t>(layer)];
-  const double share = static_cast<double>(model_.parts().config.router.used) /
-                       static_cast<double>(ids.size());
+  const double share =
+      static_cast<double>(model_.parts().config.router.used) / static_cast<double>(ids.size());
   for (size_t i = 0; i < ids.size(); ++i)
     use[static_cast<size_t>(ids[i])] += static_cast<double>(weights[i] * weights[i]) * share;
 }
@@ -245,7 +246,8 @@ double Prober::DivergenceFromBase() {
   return std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(each.size());
 }
 
-Result<double> Prober::Measure(const ProbeTarget& target, const Importance& importance) {
+Result<double> Prober::Measure(const ProbeTarget& target, DType type,
+                               const Importance& importance) {
   const WeightMatrix& first = *target.matrices.front();
   if (!CanQuantize(first.type))
     return Error{ErrorCode::kUnsupported, target.names.front() + " has type " +
@@ -258,7 +260,7 @@ Result<double> Prober::Measure(const ProbeTarget& target, const Importance& impo
   for (size_t m = 0; m < target.matrices.size(); ++m) {
     const int64_t expert = static_cast<int64_t>(m) % experts;
     disturbances.push_back(std::make_unique<Disturbance>(
-        *target.matrices[m], weights ? weights->data() + expert * first.cols : nullptr,
+        *target.matrices[m], type, weights ? weights->data() + expert * first.cols : nullptr,
         *model_.parts().threads));
   }
   ForwardStart start;

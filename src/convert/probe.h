@@ -16,10 +16,6 @@
 
 namespace moxie {
 
-/// The type whose errors are probed with: four bits lie in the middle of what is chosen among, and
-/// every row of whole blocks of 32 can have it.
-inline constexpr DType kProbeType = DType::kQ4_0;
-
 /// Matrices whose errors are measured together: one, or one of each expert of a layer.
 struct ProbeTarget {
   std::vector<std::string> names;  ///< the tensors that a GGUF may hold them in; importance knows
@@ -33,10 +29,12 @@ struct ProbeTarget {
 std::vector<ProbeTarget> ProbeTargets(const Model& model);
 
 /// Measures how much errors in single tensors change what a model says: a tensor's weights are
-/// replaced, in memory, by what they would be in kProbeType, and the mean Kullback-Leibler
+/// replaced, in memory, by what they would be in another type, and the mean Kullback-Leibler
 /// divergence of all next-token probabilities of a text from the untouched model's is taken. At the
 /// untouched weights that divergence has its minimum, so it is quadratic in small errors, and for
-/// errors that do not know of each other, such as those of rounding, the sum over tensors.
+/// errors that do not know of each other, such as those of rounding, the sum over tensors. Where
+/// errors change which experts are chosen, the divergence jumps, and as many tokens do so as the
+/// errors are large: that part is linear in them.
 ///
 /// Layers before the target are not computed again. The model's weights must lie in memory; they
 /// are back to the last bit when Measure returns.
@@ -48,10 +46,10 @@ class Prober final : private HiddenObserver, private RoutingObserver {
   /// than two tokens; the forward pass's.
   static Result<std::unique_ptr<Prober>> Create(Model& model, std::string_view text);
 
-  /// The divergence with the target in kProbeType, encoded with `importance`.
+  /// The divergence with the target in `type`, encoded with `importance`.
   ///
   /// Errors: kUnsupported for weights of a type that cannot be written; the forward pass's.
-  Result<double> Measure(const ProbeTarget& target, const Importance& importance);
+  Result<double> Measure(const ProbeTarget& target, DType type, const Importance& importance);
 
   /// How much each expert of a layer counts: the mean over tokens of the square of the weight that
   /// its output is applied with (0 where it is not chosen), plus a token's share each, so that one

@@ -53,7 +53,8 @@ void SeparateExperts(std::vector<PlannedTensor>& tensors) {
     int64_t expert = 0;
     for (TensorView& view : tensor.Matrices()) {
       PlannedTensor& own = separate.emplace_back();
-      own.spec = {prefix + WithNumber(form->second, expert++) + ".weight", tensor.spec.type,
+      own.spec = {prefix + WithNumber(form->second, expert++) + ".weight",
+                  tensor.spec.type,
                   {tensor.spec.shape[1], tensor.spec.shape[2]}};
       own.parts = {std::move(view)};
     }

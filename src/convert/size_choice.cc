@@ -14,10 +14,10 @@
 namespace moxie {
 namespace {
 
-constexpr int64_t kWindow = 512;           // tokens, as for importance and for all probes at once
+constexpr int64_t kWindow = 512;  // tokens, as for importance and for all probes at once
 constexpr int64_t kImportanceWindows = 16;
-constexpr int kSequences = 4;              // that a probe runs at once
-constexpr double kImportanceShare = 0.1;   // of the progress, where it is measured
+constexpr int kSequences = 4;             // that a probe runs at once
+constexpr double kImportanceShare = 0.1;  // of the progress, where it is measured
 
 /// Opens the model with room for the windows of importance and for the pieces of probing.
 Result<std::unique_ptr<Model>> OpenForProbing(const std::string& in, int threads) {
@@ -107,8 +107,7 @@ Result<SizeChoice> ChooseForSize(const std::string& in, const QuantizeSource& so
     const ImportanceOptions wanted{.window = std::clamp<int64_t>(tokens, 1, kWindow),
                                    .chunks = kImportanceWindows,
                                    .dataset = options.text_name};
-    MOXIE_TRY_ASSIGN(importance,
-                     CollectImportance(*model, options.text, wanted, [&](double share) {
+    MOXIE_TRY_ASSIGN(importance, CollectImportance(*model, options.text, wanted, [&](double share) {
                        return !progress || progress(kImportanceShare * share);
                      }));
     begun = kImportanceShare;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -20,11 +21,15 @@ namespace {
 constexpr int64_t kSampledRows = 64;       // of a tensor,
 constexpr int64_t kLeastSampledRows = 16;  // and of each expert's matrix at least.
 
+// Four bits lie in the middle of what is chosen among, and every row of whole blocks of 32 can have
+// them; eight are as fine as rounding gets.
+constexpr DType kCoarse = DType::kQ4_0;
+constexpr DType kFine = DType::kQ8_0;
+
 constexpr std::array kTypes = {
-    DType::kF16,    DType::kQ8_0,   DType::kQ6_K,  DType::kQ5_K,  DType::kQ5_1,
-    DType::kQ5_0,   DType::kQ4_K,   DType::kQ4_1,  DType::kQ4_0,  DType::kIQ4_NL,
-    DType::kIQ4_XS, DType::kMXFP4,  DType::kQ3_K,  DType::kQ2_K,  DType::kTQ2_0,
-    DType::kTQ1_0,
+    DType::kF16,  DType::kQ8_0, DType::kQ6_K,  DType::kQ5_K,   DType::kQ5_1,   DType::kQ5_0,
+    DType::kQ4_K, DType::kQ4_1, DType::kQ4_0,  DType::kIQ4_NL, DType::kIQ4_XS, DType::kMXFP4,
+    DType::kQ3_K, DType::kQ2_K, DType::kTQ2_0, DType::kTQ1_0,
 };
 
 int64_t ElementsOf(const TensorSpec& spec) {
@@ -56,7 +61,8 @@ double SampledError(const Piece& piece, int64_t wanted_rows, DType type) {
   double error = 0;
   for (int64_t i = 0; i < sampled; ++i) {
     ReadRows(piece.view, i * rows / sampled, 1, DType::kF32, nullptr,
-             reinterpret_cast<std::byte*>(scratch.data()), reinterpret_cast<std::byte*>(row.data()));
+             reinterpret_cast<std::byte*>(scratch.data()),
+             reinterpret_cast<std::byte*>(row.data()));
     Quantize(type, row.data(), columns, piece.importance, coded.data());
     Dequantize(type, coded.data(), columns, decoded.data());
     for (size_t c = 0; c < row.size(); ++c) {
@@ -67,6 +73,38 @@ double SampledError(const Piece& piece, int64_t wanted_rows, DType type) {
   }
   return error * piece.use * static_cast<double>(rows) / static_cast<double>(sampled);
 }
+
+/// Divergences measured.
+struct Probes {
+  double coarse = 0;
+  std::optional<double> fine = {};
+};
+
+/// Divergence of a share of a target's errors: a part that is proportional to the squared error and
+/// one to its root, which follow from what the probes said.
+class Law {
+ public:
+  /// `coarse` and `fine`: the target's squared errors in those types.
+  Law(const Probes& probes, double coarse, double fine) : coarse_(coarse) {
+    if (!(coarse > 0)) return;
+    square_ = probes.coarse;
+    const double ratio = fine / coarse;
+    if (!probes.fine || !(ratio < 0.5)) return;
+    const double root = (*probes.fine - ratio * probes.coarse) / (std::sqrt(ratio) - ratio);
+    root_ = std::clamp(root, 0.0, probes.coarse);
+    square_ = probes.coarse - root_;
+  }
+
+  /// `error`: of one of the target's tensors; `own_coarse`: its own in the coarse type.
+  double Divergence(double error, double own_coarse) const {
+    if (!(own_coarse > 0)) return 0;
+    const double ratio = error / own_coarse;
+    return (square_ * ratio + root_ * std::sqrt(ratio)) * own_coarse / coarse_;
+  }
+
+ private:
+  double coarse_ = 0, square_ = 0, root_ = 0;
+};
 
 class Costs {
  public:
@@ -80,8 +118,12 @@ class Costs {
     for (size_t i = 0; i < targets.size(); ++i) {
       MOXIE_TRY_ASSIGN(const std::vector<Unit> units, UnitsOf(targets[i], *prober));
       if (!units.empty()) {
-        MOXIE_TRY_ASSIGN(const double divergence, prober->Measure(targets[i], importance_));
-        AddOptions(units, divergence);
+        Probes probes;
+        MOXIE_TRY_ASSIGN(probes.coarse, prober->Measure(targets[i], kCoarse, importance_));
+        if (model_.is_mixture()) {
+          MOXIE_TRY_ASSIGN(probes.fine, prober->Measure(targets[i], kFine, importance_));
+        }
+        AddOptions(units, probes);
       }
       if (progress && !progress(static_cast<double>(i + 1) / static_cast<double>(targets.size())))
         return Error{ErrorCode::kCancelled, "cancelled"};
@@ -96,7 +138,7 @@ class Costs {
   std::vector<ProbeTarget> Wanted() {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       const TensorSpec& spec = tensors_[i].spec;
-      if (IsQuantisable(spec) && spec.shape.back() % TraitsOf(kProbeType).block_elements == 0)
+      if (IsQuantisable(spec) && spec.shape.back() % TraitsOf(kCoarse).block_elements == 0)
         by_name_[spec.name] = i;
     }
     std::vector<ProbeTarget> wanted;
@@ -125,8 +167,8 @@ class Costs {
         Piece piece;
         piece.view = views[m];
         if (!unit.weights.empty())
-          piece.importance = unit.weights.data() +
-                             (matrices > 1 ? static_cast<int64_t>(m) : 0) * tensor.columns();
+          piece.importance =
+              unit.weights.data() + (matrices > 1 ? static_cast<int64_t>(m) : 0) * tensor.columns();
         if (target.experts) {
           const size_t expert = n == 0 ? m : n - 1;
           piece.use = prober.ExpertUse(target.layer)[expert];
@@ -138,7 +180,7 @@ class Costs {
     return units;
   }
 
-  void AddOptions(const std::vector<Unit>& units, double divergence) {
+  void AddOptions(const std::vector<Unit>& units, const Probes& probes) {
     struct Task {
       const Unit* unit;
       DType type;
@@ -158,13 +200,18 @@ class Costs {
       for (const Piece& piece : task.unit->pieces)
         task.error += SampledError(piece, rows, task.type);
     });
-    double probed = 0;
-    for (const Task& task : tasks) probed += task.type == kProbeType ? task.error : 0;
+    std::map<DType, double> sums;
+    std::map<const Unit*, double> coarse;
+    for (const Task& task : tasks) {
+      sums[task.type] += task.error;
+      if (task.type == kCoarse) coarse[task.unit] = task.error;
+    }
+    const Law law(probes, sums[kCoarse], sums[kFine]);
     for (const Task& task : tasks) {
       const TensorSpec& spec = tensors_[task.unit->tensor].spec;
-      options_[task.unit->tensor].push_back(
-          {task.type, BytesOf(task.type, ElementsOf(spec)).value(),
-           probed > 0 ? divergence * task.error / probed : 0});
+      options_[task.unit->tensor].push_back({task.type,
+                                             BytesOf(task.type, ElementsOf(spec)).value(),
+                                             law.Divergence(task.error, coarse[task.unit])});
     }
     for (const Unit& unit : units) AddOwnType(unit.tensor);
   }

@@ -1,0 +1,217 @@
+#!/usr/bin/env python3
+"""Quality of quantised files: divergence from the model before, by type and size.
+
+usage: bench/quantise.py MODEL.gguf --calibration TEXT --text TEXT --work FOLDER
+                         [--peer FOLDER/OF/llama.cpp/bin] [--types q4_k_m,...] [--sizes Q2_K,...]
+                         [--chunks 8] [--table OUT.md] [--plot OUT.svg]
+
+The truth is MODEL in float32 with its channels shuffled: the same function, but no longer made of
+the blocks that a quantised MODEL was made of, which would come back for nothing in its own type. It
+is quantised by moxie, with and without the importance of the calibration text, and by the peer's
+llama-quantize (with llama-imatrix on the same text); what each says about the other text is compared
+with the truth by `moxie perplexity --against`. Results are kept in the work folder, so that a run
+that was broken off goes on where it was.
+"""
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+MOXIE = ROOT / "build/moxie"
+TYPES = ("q8_0 q6_k q5_k_m q5_k_s q5_1 q5_0 q4_k_m q4_k_s q4_1 q4_0 iq4_nl iq4_xs q3_k_l q3_k_m "
+         "q3_k_s q2_k q2_k_s").split()
+SIZES = ["q4_k_m", "q3_k_m", "q2_k"]
+
+
+def run(*command):
+    done = subprocess.run([str(c) for c in command], capture_output=True, text=True)
+    if done.returncode != 0:
+        sys.exit(f"{command[0]} {command[1]}: exit status {done.returncode}: {done.stderr[-500:]}")
+    return done.stdout
+
+
+def shuffled(name, data, shapes, orders):
+    """A tensor of the llama architecture with the channels that it shares with others reordered."""
+    dim, ffn, heads, values = (orders[k] for k in ("dim", "ffn", "heads", "values"))
+    layer = int(name.split(".")[1]) if name.startswith("blk.") else 0
+    kind = name.split(".")[-2]
+    if kind in ("token_embd", "output", "attn_k"):
+        return data[:, dim]
+    if kind.endswith("norm"):
+        return data[dim]
+    if kind in ("ffn_gate", "ffn_up"):
+        return data[ffn[layer]][:, dim]
+    if kind == "ffn_down":
+        return data[dim][:, ffn[layer]]
+    if kind == "attn_q":
+        return data[heads[layer]][:, dim]
+    if kind == "attn_v":
+        return data[values[layer]][:, dim]
+    if kind == "attn_output":
+        width, kv = shapes["head"], shapes["kv"]
+        group = data.shape[1] // width // kv
+        columns = [head // width // group * width for head in heads[layer]]  # first of its values
+        place = np.arange(data.shape[1]) % width
+        inner = values[layer][np.array(columns) + place] % width
+        return data[dim][:, heads[layer] // width * width + inner]
+    sys.exit(f"{name}: only models of the llama architecture without biases are known here")
+
+
+def write_truth(source, out):
+    """Writes `source`, a float32 GGUF, with all channels in another order."""
+    import gguf
+    reader = gguf.GGUFReader(source)
+    tensors = {t.name: np.array(t.data).reshape(t.shape[::-1].tolist()) for t in reader.tensors}
+    keys = {name.rsplit(".", 1)[-1]: field for name, field in reader.fields.items()
+            if name.startswith("llama.")}
+    heads, kv = (int(keys[k].contents()) for k in ("head_count", "head_count_kv"))
+    dim = tensors["output_norm.weight"].shape[0]
+    layers, width = int(keys["block_count"].contents()), dim // heads
+    ffn = tensors["blk.0.ffn_up.weight"].shape[0]
+    random = np.random.default_rng(1)
+
+    def rows(order):  # whole heads
+        return np.concatenate([np.arange(h * width, (h + 1) * width) for h in order])
+
+    group = heads // kv
+    orders = {
+        "dim": random.permutation(dim),
+        "ffn": [random.permutation(ffn) for _ in range(layers)],
+        "heads": [rows(np.concatenate([g * group + random.permutation(group) for g in range(kv)]))
+                  for _ in range(layers)],
+        "values": [np.concatenate([g * width + random.permutation(width) for g in range(kv)])
+                   for _ in range(layers)]}
+    with open(source, "rb") as file:
+        bytes_ = bytearray(file.read())
+    for tensor in reader.tensors:
+        data = shuffled(tensor.name, tensors[tensor.name], {"head": width, "kv": kv}, orders)
+        at = tensor.data_offset
+        bytes_[at:at + data.nbytes] = np.ascontiguousarray(data, dtype=np.float32).tobytes()
+    pathlib.Path(out).write_bytes(bytes_)
+
+
+class Runs:
+    """Measurements by label, made once."""
+
+    def __init__(self, args):
+        self.args = args
+        self.work = pathlib.Path(args.work)
+        self.work.mkdir(parents=True, exist_ok=True)
+        self.truth = self.work / "truth.gguf"
+        self.kept = self.work / "results.json"
+        self.results = json.loads(self.kept.read_text()) if self.kept.exists() else {}
+        self.prepare()
+
+    def prepare(self):
+        if not self.truth.exists():
+            plain = self.work / "plain.gguf"
+            run(MOXIE, "quantize", self.args.model, plain, "--type", "f32")
+            write_truth(plain, self.truth)
+            plain.unlink()
+        self.importance = self.work / "importance.gguf"
+        if not self.importance.exists():
+            run(MOXIE, "importance", self.truth, "--file", self.args.calibration, "--out",
+                self.importance, "--chunks", 32)
+
+    def measure(self, label, make):
+        if label not in self.results:
+            out = self.work / "model.gguf"
+            make(out)
+            said = json.loads(run(MOXIE, "perplexity", out, "--file", self.args.text, "--against",
+                                  self.truth, "--chunks", self.args.chunks, "--json"))
+            self.results[label] = {"bytes": out.stat().st_size, **said}
+            out.unlink()
+            self.kept.write_text(json.dumps(self.results, indent=1))
+            print(label, self.results[label]["bytes"], f"{said['divergence']:.5f}", file=sys.stderr)
+        return self.results[label]
+
+    def ours(self, kind, importance):
+        options = ["--importance", self.importance] if importance else []
+        return self.measure(f"moxie {kind}{' importance' if importance else ''}", lambda out: run(
+            MOXIE, "quantize", self.truth, out, "--type", kind, *options))
+
+    def peers(self, kind, importance):
+        options = ["--imatrix", self.importance] if importance else []
+        return self.measure(f"peer {kind}{' importance' if importance else ''}", lambda out: run(
+            pathlib.Path(self.args.peer) / "llama-quantize", *options, self.truth, out, kind.upper()))
+
+    def sized(self, kind, size, options=()):
+        label = f"size {kind}{''.join(options)}"
+        return self.measure(label, lambda out: run(
+            MOXIE, "quantize", self.truth, out, "--size", size, "--file", self.args.calibration,
+            "--importance", self.importance, *options))
+
+
+def table_of(runs, args):
+    def cell(row):
+        return f"{row['divergence']:.4f}" if row else ""
+
+    lines = ["| type | MiB | moxie | with importance |" +
+             (" llama-quantize | with importance |" if args.peer else ""),
+             "|---|---|---|---|" + ("---|---|" if args.peer else "")]
+    for kind in args.types:
+        row = [runs.ours(kind, False), runs.ours(kind, True)]
+        if args.peer:
+            row += [runs.peers(kind, False), runs.peers(kind, True)]
+        lines.append(f"| {kind} | {row[0]['bytes'] / 2**20:.1f} | " + " | ".join(map(cell, row)) + " |")
+    for kind in args.sizes if args.peer else []:
+        mix = [runs.peers(kind, i) for i in (False, True)]
+        own = runs.sized(kind, mix[0]["bytes"])
+        lines.append(f"| --size of {kind} | {own['bytes'] / 2**20:.1f} | | {cell(own)} | " +
+                     " | ".join(map(cell, mix)) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def write_plot(results, path):
+    import matplotlib
+    matplotlib.use("Agg")
+    import matplotlib.pyplot as plt
+    figure, axis = plt.subplots(figsize=(8, 6), layout="constrained")
+    series = {"llama-quantize": ("peer", False, "o", "tab:gray"),
+              "llama-quantize, importance": ("peer", True, "s", "tab:orange"),
+              "moxie": ("moxie", False, "o", "tab:blue"),
+              "moxie, importance": ("moxie", True, "s", "tab:green"),
+              "moxie --size": ("size", False, "*", "tab:red")}
+    for name, (start, importance, marker, colour) in series.items():
+        points = [(row["bytes"] / 2**20, row["divergence"], label.split()[1])
+                  for label, row in results.items()
+                  if label.startswith(start) and label.endswith(" importance") == importance]
+        if not points:
+            continue
+        axis.scatter(*list(zip(*points))[:2], marker=marker, color=colour, label=name)
+        for x, y, kind in points if name == "moxie, importance" else []:
+            axis.annotate(kind, (x, y), textcoords="offset points", xytext=(4, -10), fontsize=7)
+    axis.set(yscale="log", xlabel="file, MiB", ylabel="divergence from float32, nats a token")
+    axis.legend()
+    axis.grid(alpha=0.3)
+    figure.savefig(path)
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("model")
+    parser.add_argument("--calibration", required=True)
+    parser.add_argument("--text", required=True)
+    parser.add_argument("--work", required=True)
+    parser.add_argument("--peer")
+    parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES)
+    parser.add_argument("--sizes", type=lambda text: text.split(","), default=SIZES)
+    parser.add_argument("--chunks", type=int, default=8)
+    parser.add_argument("--table")
+    parser.add_argument("--plot")
+    args = parser.parse_args()
+    runs = Runs(args)
+    table = table_of(runs, args)
+    print(table, end="")
+    if args.table:
+        pathlib.Path(args.table).write_text(table)
+    if args.plot:
+        write_plot(runs.results, args.plot)
+
+
+if __name__ == "__main__":
+    main()
