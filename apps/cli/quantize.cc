@@ -75,25 +75,33 @@ CLI::Validator Check(bool (*good)(const std::string&), const std::string& wanted
 
 /// What the file is to become: a type, or as good as a size allows.
 void AddAims(CLI::App& command, QuantizeArguments& arguments) {
-  CLI::Option_group* const aims = command.add_option_group("aim");
-  aims->add_option("--type", arguments.options.type,
-                   "One of " + QuantizeTypeNames() +
-                       "; q3_k, q4_k and q5_k are the _m mixes. The choices are llama.cpp's")
-      ->type_name("T")
-      ->check(Check([](const std::string& text) { return IsQuantizeType(text); },
-                    "one of " + QuantizeTypeNames()));
+  CLI::Option* const type =
+      command
+          .add_option("--type", arguments.options.type,
+                      "One of " + QuantizeTypeNames() +
+                          "; q3_k, q4_k and q5_k are the _m mixes. The choices are llama.cpp's")
+          ->type_name("T")
+          ->check(Check([](const std::string& text) { return IsQuantizeType(text); },
+                        "one of " + QuantizeTypeNames()));
   CLI::Option* const size =
-      aims->add_option("--size", arguments.size,
-                       "The file's size at most: each matrix, and each expert's, gets the type "
-                       "that keeps the model closest to itself on the text of --file")
+      command
+          .add_option("--size", arguments.size,
+                      "The file's size at most: each matrix, and each expert's, gets the type "
+                      "that keeps the model closest to itself on the text of --file")
           ->type_name("SIZE")
           ->check(Check([](const std::string& text) { return ParseSize(text).value_or(0) > 0; },
                         "a size"));
-  CLI::Option* const bits = aims->add_option("--bits", arguments.options.bits,
-                                             "The same for the mean bits of a weight, such as 3.5")
+  CLI::Option* const bits = command
+                                .add_option("--bits", arguments.options.bits,
+                                            "The same for the mean bits of a weight, such as 3.5")
                                 ->type_name("B")
                                 ->check(CLI::Range(1.0, 32.0).description(""));
-  aims->require_option(1);
+  size->excludes(type);
+  bits->excludes(type)->excludes(size);
+  command.parse_complete_callback([=] {
+    if (type->empty() && size->empty() && bits->empty())
+      throw CLI::RequiredError("one of --type, --size and --bits");
+  });
   CLI::Option* const file =
       command
           .add_option("--file", arguments.file,

@@ -44,7 +44,8 @@ std::unique_ptr<Model> MustOpen(const fs::path& path) {
   return nullptr;
 }
 
-QuantizeReport MustQuantize(const fs::path& in, const fs::path& out, const QuantizeOptions& options) {
+QuantizeReport MustQuantize(const fs::path& in, const fs::path& out,
+                            const QuantizeOptions& options) {
   auto done = QuantizeModel(in.string(), out.string(), options);
   if (done) return *done;
   ADD_FAILURE() << done.error().message;
@@ -231,7 +232,8 @@ TEST_F(Quantize, GivesExpertsThatAreUsedMoreBits) {
 }
 
 TEST_F(Quantize, RefusesASizeThatNoTypesReach) {
-  const auto done = QuantizeModel(in_.string(), out_.string(), {.size_bytes = 60000, .text = Text(1)});
+  const auto done =
+      QuantizeModel(in_.string(), out_.string(), {.size_bytes = 60000, .text = Text(1)});
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ErrorCode::kInvalidInput);
   EXPECT_THAT(done.error().message, HasSubstr("in the smallest types they take"));
@@ -244,8 +246,7 @@ TEST_F(Quantize, LeavesNothingWhenStopped) {
   const auto done = QuantizeModel(in_.string(), out_.string(), options);
   ASSERT_FALSE(done);
   EXPECT_EQ(done.error().code, ErrorCode::kCancelled);
-  for (const auto& entry : fs::directory_iterator(folder_.path()))
-    EXPECT_EQ(entry.path(), in_);
+  for (const auto& entry : fs::directory_iterator(folder_.path())) EXPECT_EQ(entry.path(), in_);
 }
 
 }  // namespace
