@@ -25,8 +25,12 @@ inline Lanes ClampLanes(Lanes x, float lowest, float highest) {
   return x > Splat(highest) ? Splat(highest) : x;
 }
 
+/// Added to a number below 2^22 in magnitude, it leaves no room for fractions: the sum is rounded
+/// to the nearest integer (ties to even), which its low bits are.
+inline constexpr float kRoundingShift = 0x1.8p23f;
+
 /// The nearest integers (ties to even) of numbers below 2^22 in magnitude.
-inline Lanes RoundSmall(Lanes x) { return (x + Splat(0x1.8p23f)) - Splat(0x1.8p23f); }
-inline float RoundSmall(float x) { return (x + 0x1.8p23f) - 0x1.8p23f; }
+inline Lanes RoundSmall(Lanes x) { return (x + Splat(kRoundingShift)) - Splat(kRoundingShift); }
+inline float RoundSmall(float x) { return (x + kRoundingShift) - kRoundingShift; }
 
 }  // namespace moxie

@@ -1,5 +1,6 @@
 #include "quant/quantize.h"
 
+#include <array>
 #include <cstring>
 
 #include "core/half.h"
@@ -64,19 +65,26 @@ void EncodeWords(const float* x, int64_t elements, float largest, Narrow narrow,
 void EncodeQ8(const float* x, int64_t elements, std::byte* out) {
   MOXIE_CHECK(elements % BlockQ8_0::kElements == 0);
   for (int64_t i = 0; i < elements; i += BlockQ8_0::kElements) {
-    float greatest = 0;
-    for (int j = 0; j < 32; ++j) {
-      const float magnitude = std::abs(x[i + j]);
+    std::array<Lanes, BlockQ8_0::kElements / kLanes> values;
+    Lanes greatest{};
+    for (size_t k = 0; k < values.size(); ++k) {
+      const Lanes read = LoadLanes(x + i + kLanes * static_cast<int64_t>(k));
+      values[k] = read == read ? read : Lanes{};
+      const Lanes magnitude = values[k] < Lanes{} ? -values[k] : values[k];
       greatest = magnitude > greatest ? magnitude : greatest;
     }
-    const float d = RoundToHalf(greatest / 127);
-    const float inverse = SafeInverse(d);
+    const float d = RoundToHalf(
+        std::max(std::max(greatest[0], greatest[1]), std::max(greatest[2], greatest[3])) / 127);
+    const Lanes inverse = Splat(SafeInverse(d));
+    // The sum that rounds has the integer in its low bits.
+    std::array<uint32_t, BlockQ8_0::kElements> bits;
+    for (size_t k = 0; k < values.size(); ++k) {
+      const Lanes shifted = ClampLanes(values[k] * inverse, -127, 127) + Splat(kRoundingShift);
+      std::memcpy(&bits[kLanes * k], &shifted, sizeof(shifted));
+    }
     BlockQ8_0 block;
     block.d = StoredHalf::Of(d);
-    for (int j = 0; j < 32; ++j) {
-      const float ratio = std::isnan(x[i + j]) ? 0 : x[i + j] * inverse;
-      block.q[j] = static_cast<int8_t>(RoundSmall(std::clamp(ratio, -127.0f, 127.0f)));
-    }
+    for (size_t j = 0; j < bits.size(); ++j) block.q[j] = static_cast<int8_t>(bits[j]);
     std::memcpy(out, &block, sizeof(block));
     out += sizeof(block);
   }
