@@ -231,6 +231,51 @@ TEST_F(Quantize, GivesExpertsThatAreUsedMoreBits) {
   EXPECT_GT(bytes(0), bytes(3)) << "the router prefers low experts";
 }
 
+// perplexity --against, by its formula from the logits of both models.
+TEST_F(Quantize, DivergenceIsTheMeanOverTheSecondHalvesOfWindows) {
+  MustQuantize(in_, out_, {.type = "q4_0"});
+  const auto base = MustOpen(in_), model = MustOpen(out_);
+  constexpr int64_t kWindow = 64;
+  const auto measured =
+      MeasurePerplexity(*model, Text(3), {.window = kWindow, .chunks = 2}, {}, base.get());
+  ASSERT_TRUE(measured && measured->divergence);
+  std::vector<TokenId> ids = base->tokenizer().Encode(Text(3), {.parse_special = false});
+  double sum = 0, same = 0;
+  for (int64_t w = 0; w < 2; ++w) {
+    std::vector<TokenId> window(ids.begin() + w * kWindow, ids.begin() + (w + 1) * kWindow);
+    window[0] = *base->tokenizer().bos();
+    const auto vocab = static_cast<size_t>(base->vocab_size());
+    const auto logits = [&](Model& m) {
+      std::vector<double> all;
+      EXPECT_TRUE(ComputeLogits(m, window, [&](int64_t, std::span<const float> rows) {
+        all.insert(all.end(), rows.begin(), rows.end());
+        return Result<void>();
+      }));
+      return all;
+    };
+    const std::vector<double> p = logits(*base), q = logits(*model);
+    for (size_t t = kWindow / 2; t + 1 < kWindow; ++t) {
+      const auto row = [&](const std::vector<double>& all) {
+        return std::vector<double>(all.begin() + static_cast<std::ptrdiff_t>(t * vocab),
+                                   all.begin() + static_cast<std::ptrdiff_t>((t + 1) * vocab));
+      };
+      const std::vector<double> x = row(p), y = row(q);
+      double x_sum = 0, y_sum = 0;
+      for (size_t i = 0; i < vocab; ++i) {
+        x_sum += std::exp(x[i]);
+        y_sum += std::exp(y[i]);
+      }
+      for (size_t i = 0; i < vocab; ++i)
+        sum += std::exp(x[i]) / x_sum * std::log(std::exp(x[i]) / x_sum * y_sum / std::exp(y[i]));
+      same += std::ranges::max_element(x) - x.begin() == std::ranges::max_element(y) - y.begin();
+    }
+  }
+  const auto count = static_cast<double>(measured->tokens);
+  EXPECT_EQ(measured->tokens, 2 * (kWindow / 2 - 1));
+  EXPECT_NEAR(measured->divergence->mean, sum / count, 1e-9);
+  EXPECT_NEAR(measured->divergence->same_choice, same / count, 1e-12);
+}
+
 TEST_F(Quantize, RefusesASizeThatNoTypesReach) {
   const auto done =
       QuantizeModel(in_.string(), out_.string(), {.size_bytes = 60000, .text = Text(1)});
