@@ -2,8 +2,8 @@
 """Quality of quantised files: divergence from the model before, by type and size.
 
 usage: bench/quantise.py MODEL.gguf --calibration TEXT --text TEXT --work FOLDER
-                         [--peer FOLDER/OF/llama.cpp/bin] [--types q4_k_m,...] [--sizes Q2_K,...]
-                         [--chunks 8] [--table OUT.md] [--plot OUT.svg]
+                         [--peer FOLDER/OF/llama.cpp/bin] [--types q4_k_m,...] [--sizes q2_k,...]
+                         [--weigh plain,importance] [--chunks 8] [--table OUT.md] [--plot OUT.svg]
 
 The truth is MODEL in float32 with its channels shuffled: the same function, but no longer made of
 the blocks that a quantised MODEL was made of, which would come back for nothing in its own type. It
@@ -147,22 +147,24 @@ class Runs:
 
 
 def table_of(runs, args):
-    def cell(row):
-        return f"{row['divergence']:.4f}" if row else ""
+    programs = {"moxie": runs.ours, **({"llama-quantize": runs.peers} if args.peer else {})}
+    columns = [(name, measure, weigh) for name, measure in programs.items() for weigh in args.weigh]
+    lines = ["| type | MiB | " + " | ".join(f"{n}, {w}" for n, _, w in columns) + " |",
+             "|---|---|" + "---|" * len(columns)]
 
-    lines = ["| type | MiB | moxie | with importance |" +
-             (" llama-quantize | with importance |" if args.peer else ""),
-             "|---|---|---|---|" + ("---|---|" if args.peer else "")]
+    def add(kind, size, cells):
+        lines.append(f"| {kind} | {size / 2**20:.1f} | " +
+                     " | ".join(f"{c['divergence']:.4f}" if c else "" for c in cells) + " |")
+
     for kind in args.types:
-        row = [runs.ours(kind, False), runs.ours(kind, True)]
-        if args.peer:
-            row += [runs.peers(kind, False), runs.peers(kind, True)]
-        lines.append(f"| {kind} | {row[0]['bytes'] / 2**20:.1f} | " + " | ".join(map(cell, row)) + " |")
+        cells = [measure(kind, weigh == "importance") for _, measure, weigh in columns]
+        add(kind, cells[0]["bytes"], cells)
     for kind in args.sizes if args.peer else []:
-        mix = [runs.peers(kind, i) for i in (False, True)]
-        own = runs.sized(kind, mix[0]["bytes"])
-        lines.append(f"| --size of {kind} | {own['bytes'] / 2**20:.1f} | | {cell(own)} | " +
-                     " | ".join(map(cell, mix)) + " |")
+        peers = {weigh: runs.peers(kind, weigh == "importance") for weigh in args.weigh}
+        own = runs.sized(kind, next(iter(peers.values()))["bytes"])
+        add(f"`--size` of {kind}", own["bytes"],
+            [peers[w] if n != "moxie" else own if w == "importance" else None
+             for n, _, w in columns])
     return "\n".join(lines) + "\n"
 
 
@@ -200,6 +202,7 @@ def main():
     parser.add_argument("--peer")
     parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES)
     parser.add_argument("--sizes", type=lambda text: text.split(","), default=SIZES)
+    parser.add_argument("--weigh", type=lambda text: text.split(","), default=["plain", "importance"])
     parser.add_argument("--chunks", type=int, default=8)
     parser.add_argument("--table")
     parser.add_argument("--plot")
