@@ -1,10 +1,10 @@
-#include <algorithm>
+#include <filesystem>
 #include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
 #include <vector>
 
 #include "command.h"
+#include "machine_file.h"
 #include "moxie/machine.h"
 #include "terminal.h"
 
@@ -14,43 +14,26 @@ namespace {
 using Json = nlohmann::ordered_json;
 
 struct DoctorArguments {
-  std::string folder = ".";
+  std::string folder;
+  bool remeasure = false;
   bool json = false;
 };
 
 struct Findings {
   MachineReport machine;
-  std::optional<double> memory_one_thread;  ///< bytes a second
-  std::optional<double> memory_all_threads;
-  std::optional<double> compute;  ///< float32 operations a second
-  std::optional<DiskReport> disk;
+  KnownMachine known;
+  int64_t free_bytes = 0;            ///< of the folder's disk
   std::vector<std::string> missing;  ///< what keeps this machine from more, a sentence each
 };
 
-/// The measured value; where there is none, the reason joins what is missing.
-template <class T>
-std::optional<T> Take(Result<T> result, std::vector<std::string>& missing) {
-  if (result) return std::move(*result);
-  missing.push_back(result.error().message);
-  return std::nullopt;
-}
-
 Findings Examine(const DoctorArguments& arguments) {
   Findings found;
-  ProgressBar bar("measuring");
   MachineReport& machine = found.machine = InspectMachine();
-  // A small limit must not be exceeded by looking at it.
-  const int64_t bytes =
-      std::clamp<int64_t>(machine.memory_limit_bytes / 16, int64_t{64} << 20, int64_t{256} << 20);
-  bar.Show(0.0);
-  found.memory_one_thread = Take(MeasureMemoryBandwidth(1, bytes), found.missing);
-  bar.Show(0.25);
-  found.memory_all_threads =
-      Take(MeasureMemoryBandwidth(machine.usable_cpus, bytes), found.missing);
-  bar.Show(0.5);
-  found.compute = Take(MeasureComputeRate(machine.usable_cpus), found.missing);
-  bar.Show(0.75);
-  found.disk = Take(MeasureDisk(arguments.folder), found.missing);
+  found.known = LearnMachine(machine, arguments.folder, arguments.remeasure);
+  found.missing = found.known.missing;
+  std::error_code error;
+  const auto space = std::filesystem::space(found.known.folder, error);
+  if (!error) found.free_bytes = static_cast<int64_t>(space.available);
   for (const KernelSetReport& set : machine.kernel_sets) {
     if (!set.usable)
       found.missing.push_back(set.name + " kernels are in this build, but cannot run here");
@@ -61,8 +44,8 @@ Findings Examine(const DoctorArguments& arguments) {
     found.missing.push_back(std::to_string(machine.cpus - machine.usable_cpus) + " of " +
                             std::to_string(machine.cpus) +
                             " CPUs are out of reach (affinity or cgroup quota)");
-  if (found.disk && !found.disk->direct)
-    found.missing.push_back(found.disk->folder +
+  if (found.known.speeds.disk_bytes_per_s > 0 && !found.known.speeds.disk_direct)
+    found.missing.push_back(found.known.folder +
                             ": reads go through the page cache (no O_DIRECT), so the disk's figure "
                             "may be the cache's");
   return found;
@@ -70,16 +53,27 @@ Findings Examine(const DoctorArguments& arguments) {
 
 Json ToJson(const Findings& found) {
   const MachineReport& m = found.machine;
-  const auto number = [](const auto& value) { return value ? Json(*value) : Json(); };
+  const MachineSpeeds& speeds = found.known.speeds;
+  // What could not be measured is null.
+  const auto number = [](double value) { return value > 0 ? Json(value) : Json(); };
   Json sets = Json::array();
-  for (const KernelSetReport& set : m.kernel_sets)
-    sets.push_back({{"name", set.name}, {"usable", set.usable}, {"best", set.best}});
+  double compute = 0;
+  for (const KernelSetReport& set : m.kernel_sets) {
+    Json entry = {{"name", set.name}, {"usable", set.usable}, {"best", set.best}};
+    for (const KernelSpeed& speed : speeds.kernels) {
+      if (speed.name != set.name) continue;
+      entry["float_operations_per_s"] = number(speed.float_operations_per_s);
+      entry["integer_operations_per_s"] = number(speed.integer_operations_per_s);
+      if (set.best) compute = speed.float_operations_per_s;
+    }
+    sets.push_back(entry);
+  }
   Json disk;
-  if (found.disk)
-    disk = {{"folder", found.disk->folder},
-            {"free_bytes", found.disk->free_bytes},
-            {"read_bytes_per_s", found.disk->read_bytes_per_s},
-            {"direct", found.disk->direct}};
+  if (speeds.disk_bytes_per_s > 0)
+    disk = {{"folder", found.known.folder},
+            {"free_bytes", found.free_bytes},
+            {"read_bytes_per_s", speeds.disk_bytes_per_s},
+            {"direct", speeds.disk_direct}};
   return {{"processor", m.processor},
           {"operating_system", m.operating_system},
           {"cpus", m.cpus},
@@ -90,10 +84,11 @@ Json ToJson(const Findings& found) {
             {"available_bytes", m.memory_available_bytes},
             {"limit_bytes", m.memory_limit_bytes},
             {"limit_by", m.memory_limit_by},
-            {"read_bytes_per_s_one_thread", number(found.memory_one_thread)},
-            {"read_bytes_per_s", number(found.memory_all_threads)}}},
-          {"float32_flops", number(found.compute)},
+            {"read_bytes_per_s_one_thread", number(speeds.memory_bytes_per_s_one_thread)},
+            {"read_bytes_per_s", number(speeds.memory_bytes_per_s)}}},
+          {"float32_flops", number(compute)},
           {"disk", disk},
+          {"kept_in", found.known.file},
           {"missing", found.missing}};
 }
 
@@ -106,21 +101,28 @@ void PrintText(const Findings& found) {
   row("processor", m.processor + ", " + std::to_string(m.usable_cpus) + " of " +
                        std::to_string(m.cpus) + " CPUs usable");
   row("system", m.operating_system);
-  for (const KernelSetReport& set : m.kernel_sets)
-    row("kernels", set.name + (set.usable ? ": usable" : ": not usable here") +
-                       (set.best ? ", taken by default" : ""));
-  if (found.compute)
-    row("arithmetic", FormatFixed(*found.compute / 1e9, 1) + " GFLOP/s in float32");
+  const MachineSpeeds& speeds = found.known.speeds;
+  for (const KernelSetReport& set : m.kernel_sets) {
+    std::string text = set.name + (set.usable ? ": " : ": not usable here");
+    for (const KernelSpeed& speed : speeds.kernels) {
+      if (speed.name == set.name)
+        text += FormatFixed(speed.float_operations_per_s / 1e9, 0) + " GFLOP/s in float32, " +
+                FormatFixed(speed.integer_operations_per_s / 1e9, 0) + " GOP/s in 8 bits";
+    }
+    row("kernels", text + (set.best ? ", taken by default" : ""));
+  }
   row("memory", FormatBytes(m.memory_bytes) + ", " + FormatBytes(m.memory_available_bytes) +
                     " available, limit " + FormatBytes(m.memory_limit_bytes) + " (" +
                     m.memory_limit_by + ")");
-  if (found.memory_one_thread && found.memory_all_threads)
-    row("", per_second(*found.memory_one_thread) + " read by one thread, " +
-                per_second(*found.memory_all_threads) + " by all");
-  if (found.disk)
-    row("disk", found.disk->folder + ": " + FormatBytes(found.disk->free_bytes) + " free, " +
-                    per_second(found.disk->read_bytes_per_s) + " read" +
-                    (found.disk->direct ? " (O_DIRECT)" : " (through the page cache)"));
+  row("", per_second(speeds.memory_bytes_per_s_one_thread) + " read by one thread, " +
+              per_second(speeds.memory_bytes_per_s) + " by all");
+  if (speeds.disk_bytes_per_s > 0)
+    row("disk", found.known.folder + ": " + FormatBytes(found.free_bytes) + " free, " +
+                    per_second(speeds.disk_bytes_per_s) + " read" +
+                    (speeds.disk_direct ? " (O_DIRECT)" : " (through the page cache)"));
+  if (!found.known.file.empty())
+    row("figures", std::string(found.known.measured_now ? "measured now" : "measured before") +
+                       ", kept in " + found.known.file);
   for (const std::string& missing : found.missing) row("missing", missing);
   if (found.missing.empty()) row("missing", "nothing");
 }
@@ -141,9 +143,11 @@ void AddDoctor(Program& program) {
       });
   command
       ->add_option("--folder", arguments->folder,
-                   "Where to measure the disk: a temporary file of 256 MiB is written and read")
-      ->type_name("FOLDER")
-      ->default_str(".");
+                   "Where to measure the disk: a temporary file of 256 MiB is written and read; if "
+                   "absent where it was measured before, else here")
+      ->type_name("FOLDER");
+  command->add_flag("--remeasure", arguments->remeasure,
+                    "Measure again; else figures that are kept are shown");
   command->add_flag("--json", arguments->json, "Print one JSON object");
 }
 

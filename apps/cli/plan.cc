@@ -3,10 +3,12 @@
 #include <algorithm>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "command.h"
+#include "machine_file.h"
 #include "moxie/machine.h"
 #include "options.h"
 #include "table.h"
@@ -21,45 +23,64 @@ struct PlanArguments {
   ModelArguments model;
   std::string type;
   int parallel = 1;
+  double speed = 0;  ///< tokens a second that are wanted; 0: not asked for
+  bool memory_only = false;
   bool list = false;
   bool json = false;
 };
 
-/// Memory that is to be had: --memory, else what the machine lets this process use.
-int64_t Available(const PlanArguments& arguments) {
-  const int64_t asked = arguments.model.ToOptions().memory_bytes;
-  if (asked > 0) return asked;
-  const MachineReport machine = InspectMachine();
-  return AutomaticMemoryBytes(machine);
+/// What all rows are seen against.
+struct Frame {
+  int64_t available = 0;                ///< bytes
+  std::optional<KnownMachine> machine;  ///< nothing: speed is not planned
+  double wanted = 0;                    ///< tokens a second, or 0
+};
+
+/// The memory with which the wanted speed is reached, or nothing.
+std::optional<int64_t> MemoryFor(const ModelPlan& plan, const Frame& frame) {
+  if (frame.wanted <= 0 || !plan.speed) return std::nullopt;
+  return MemoryForSpeed(plan, frame.machine->speeds, frame.wanted);
 }
 
-Json ToJson(const ModelPlan& plan, int64_t available) {
+Json ToJson(const ModelPlan& plan, const Frame& frame) {
   const MemoryNeed& need = plan.need;
-  return {{"type", plan.type},
-          {"weight_bytes", plan.weight_bytes},
-          {"bytes_per_token", plan.bytes_per_token},
-          {"memory",
-           {{"weights", need.weights},
-            {"experts", need.experts},
-            {"kv_cache", need.kv_cache},
-            {"activations", need.activations},
-            {"io_buffers", need.io_buffers},
-            {"tokenizer", need.tokenizer},
-            {"program", need.program},
-            {"total", need.total()}}},
-          {"least_bytes", plan.least_bytes},
-          {"fits", need.total() <= available},
-          {"streamed", plan.streamed},
-          {"expert_slots", plan.expert_slots},
-          {"experts", plan.experts},
-          {"hit_rate", plan.hit_rate}};
+  Json out = {{"type", plan.type},
+              {"weight_bytes", plan.weight_bytes},
+              {"bytes_per_token", plan.bytes_per_token},
+              {"memory",
+               {{"weights", need.weights},
+                {"experts", need.experts},
+                {"kv_cache", need.kv_cache},
+                {"activations", need.activations},
+                {"io_buffers", need.io_buffers},
+                {"tokenizer", need.tokenizer},
+                {"program", need.program},
+                {"total", need.total()}}},
+              {"least_bytes", plan.least_bytes},
+              {"all_bytes", plan.all_bytes},
+              {"fits", plan.fits},
+              {"streamed", plan.streamed},
+              {"expert_slots", plan.expert_slots},
+              {"experts", plan.experts},
+              {"hit_rate", plan.hit_rate}};
+  if (plan.speed)
+    out["speed"] = {{"prefill_tokens_per_s", plan.speed->prefill_tokens_per_s},
+                    {"decode_tokens_per_s", plan.speed->decode_tokens_per_s},
+                    {"load_s", plan.speed->load_s},
+                    {"bytes_from_disk", plan.speed->bytes_from_disk},
+                    {"limit", plan.speed->limit}};
+  if (frame.wanted > 0) {
+    const std::optional<int64_t> bytes = MemoryFor(plan, frame);
+    out["bytes_for_speed"] = bytes ? Json(*bytes) : Json();
+  }
+  return out;
 }
 
-std::string ToJson(const std::vector<ModelPlan>& plans, int64_t available) {
+std::string ToJson(const std::vector<ModelPlan>& plans, const Frame& frame) {
   const ModelPlan& first = plans.front();
   const ModelOptions& options = first.options;
   Json rows = Json::array();
-  for (const ModelPlan& plan : plans) rows.push_back(ToJson(plan, available));
+  for (const ModelPlan& plan : plans) rows.push_back(ToJson(plan, frame));
   const Json out = {{"model", first.name},
                     {"parameters", first.parameters},
                     {"active_parameters", first.active_parameters},
@@ -68,7 +89,7 @@ std::string ToJson(const std::vector<ModelPlan>& plans, int64_t available) {
                     {"batch_tokens", options.batch_tokens},
                     {"kv_type", options.kv_type},
                     {"threads", options.threads},
-                    {"available_bytes", available},
+                    {"available_bytes", frame.available},
                     {"plans", rows}};
   return out.dump(2, ' ', false, Json::error_handler_t::replace) + "\n";
 }
@@ -90,8 +111,8 @@ std::string Heading(const ModelPlan& plan) {
   return text;
 }
 
-/// Where the memory of one plan goes.
-std::string MemoryTable(const ModelPlan& plan, int64_t available) {
+/// Where the memory of one plan goes, and how fast it runs.
+std::string DetailTable(const ModelPlan& plan, const Frame& frame) {
   const MemoryNeed& need = plan.need;
   Table table({Align::kLeft, Align::kRight, Align::kLeft});
   const auto row = [&](const std::string& name, int64_t bytes, const std::string& note) {
@@ -99,25 +120,62 @@ std::string MemoryTable(const ModelPlan& plan, int64_t available) {
   };
   row("weights", need.weights, plan.type + (need.experts > 0 ? ", all but experts" : ""));
   row("experts", need.experts,
-      plan.streamed ? std::to_string(plan.expert_slots) + " of " + std::to_string(plan.experts)
+      plan.streamed ? std::to_string(plan.expert_slots) + " of " + std::to_string(plan.experts) +
+                          ", the others on disk; " + FormatFixed(100 * plan.hit_rate, 0) +
+                          " % found where routing is even"
                     : "all");
   row("keys and values", need.kv_cache, "at the full context");
   row("activations", need.activations, "of the forward pass and of sampling");
   row("reading", need.io_buffers, "between disk and experts");
   row("tokenizer", need.tokenizer, "and metadata");
-  row("program", need.program, "code, libraries, stacks");
+  row("program", need.program, "code, libraries, stacks, page tables");
   table.Add({"total", FormatBytes(need.total()),
-             (need.total() <= available ? "fits in " : "more than ") + FormatBytes(available)});
-  return table.Text();
+             (plan.fits ? "fits in " : "more than ") + FormatBytes(frame.available)});
+  std::string text = table.Text();
+  if (!plan.speed) return text;
+  const SpeedPlan& speed = *plan.speed;
+  Table rates({Align::kLeft, Align::kRight, Align::kLeft});
+  rates.Add({"prefill", FormatFixed(speed.prefill_tokens_per_s, 1), "tokens/s"});
+  rates.Add(
+      {"decode", FormatFixed(speed.decode_tokens_per_s, 1), "tokens/s, limited by " + speed.limit});
+  if (plan.streamed) rates.Add({"from disk", FormatBytes(speed.bytes_from_disk), "a token"});
+  rates.Add({"load", FormatFixed(speed.load_s, 1), "s from the disk"});
+  if (frame.wanted > 0) {
+    const std::optional<int64_t> bytes = MemoryFor(plan, frame);
+    rates.Add({FormatFixed(frame.wanted, 1) + " tokens/s", bytes ? FormatBytes(*bytes) : "-",
+               bytes ? "of memory are needed"
+                     : "not on this machine: in memory it decodes " +
+                           FormatFixed(1 / speed.seconds_computed, 1) + " tokens/s"});
+  }
+  return text + "\n" + rates.Text();
 }
 
 /// How the types compare.
-std::string TypeTable(const std::vector<ModelPlan>& plans, int64_t available) {
-  Table table({Align::kLeft, Align::kRight, Align::kRight, Align::kRight, Align::kLeft});
-  table.AddHeading({"type", "weights", "a token", "memory", "in " + FormatBytes(available)});
-  for (const ModelPlan& plan : plans)
-    table.Add({plan.type, FormatBytes(plan.weight_bytes), FormatBytes(plan.bytes_per_token),
-               FormatBytes(plan.need.total()), plan.need.total() <= available ? "fits" : "-"});
+std::string TypeTable(const std::vector<ModelPlan>& plans, const Frame& frame) {
+  std::vector<Align> columns(frame.wanted > 0 ? 8 : 7, Align::kRight);
+  columns.front() = Align::kLeft;
+  columns[4] = Align::kLeft;
+  Table table(columns);
+  std::vector<std::string> heading = {"type", "weights", "a token", "memory",
+                                      "",     "prefill", "decode"};
+  if (frame.wanted > 0) heading.push_back("for " + FormatFixed(frame.wanted, 1) + "/s");
+  table.AddHeading(heading);
+  for (const ModelPlan& plan : plans) {
+    const bool fast = plan.fits && plan.speed.has_value();
+    std::vector<std::string> row = {
+        plan.type,
+        FormatBytes(plan.weight_bytes),
+        FormatBytes(plan.bytes_per_token),
+        FormatBytes(plan.need.total()),
+        !plan.fits ? "too much" : (plan.streamed ? "experts on disk" : "fits"),
+        fast ? FormatFixed(plan.speed->prefill_tokens_per_s, 1) : "-",
+        fast ? FormatFixed(plan.speed->decode_tokens_per_s, 1) : "-"};
+    if (frame.wanted > 0) {
+      const std::optional<int64_t> bytes = MemoryFor(plan, frame);
+      row.push_back(bytes ? FormatBytes(*bytes) : "never");
+    }
+    table.Add(row);
+  }
   return table.Text();
 }
 
@@ -154,22 +212,31 @@ int Plan(const PlanArguments& arguments) {
     if (named) types.clear();
     types.insert(types.end(), all.begin(), all.end());
   }
-  const Result<std::vector<ModelPlan>> plans = PlanModel(model, types, options);
+  Frame frame{.available = 0, .machine = std::nullopt, .wanted = arguments.speed};
+  if (!arguments.memory_only) frame.machine = LearnMachine(InspectMachine(), "", false);
+  const Result<std::vector<ModelPlan>> plans =
+      PlanModel(model, types, options, frame.machine ? &frame.machine->speeds : nullptr);
   if (!plans) return Fail("plan", plans.error());
-  const int64_t available = Available(arguments);
+  frame.available = plans->front().options.memory_bytes;
   if (arguments.json) {
-    Print(ToJson(*plans, available));
+    Print(ToJson(*plans, frame));
     return kDone;
   }
   // The one that was asked for, or the most precise one that fits.
-  const auto fits = [&](const ModelPlan& plan) { return plan.need.total() <= available; };
   auto shown = plans->begin();
   if (arguments.type.empty()) {
-    shown = std::find_if(plans->begin(), plans->end(), fits);
+    shown = std::find_if(plans->begin(), plans->end(),
+                         [](const ModelPlan& plan) { return plan.fits && !plan.streamed; });
+    if (shown == plans->end())
+      shown = std::find_if(plans->begin(), plans->end(), [](const auto& p) { return p.fits; });
     if (shown == plans->end()) --shown;
   }
-  Print(Heading(*shown) + MemoryTable(*shown, available));
-  if (plans->size() > 1) Print("\n" + TypeTable(*plans, available));
+  Print(Heading(*shown) + DetailTable(*shown, frame));
+  if (plans->size() > 1) Print("\n" + TypeTable(*plans, frame));
+  if (frame.machine && !frame.machine->file.empty())
+    Print("\nSpeeds are those of this machine after a prompt of " +
+          std::to_string(std::min(kPlanPromptTokens, shown->options.context)) +
+          " tokens; its figures are kept in " + frame.machine->file + ".\n");
   return kDone;
 }
 
@@ -192,12 +259,20 @@ void AddPlan(Program& program) {
       ->type_name("N")
       ->default_str("1")
       ->check(CLI::Range(1, 4096).description(""));
+  command
+      ->add_option("--speed", arguments->speed,
+                   "Tokens a second that are wanted: says how much memory they need")
+      ->type_name("N")
+      ->check(CLI::Range(1e-6, 1e9).description(""));
+  command->add_flag("--memory-only", arguments->memory_only,
+                    "Leave speed out, for which this machine would be measured");
   command->add_flag("--list", arguments->list, "List the models that are known by name");
   command->add_flag("--json", arguments->json, "Print one JSON object");
   command->footer(
       "Examples:\n"
       "  moxie plan model.gguf --context 32768\n"
       "  moxie plan mixtral-8x7b --memory 24GiB\n"
+      "  moxie plan mixtral-8x7b --memory 8GiB --speed 10\n"
       "  moxie plan qwen3-30b-a3b --type q4_k --kv-type f16 --json");
 }
 

@@ -55,9 +55,31 @@ struct DiskReport {
   bool direct = false;          ///< whether it did (O_DIRECT)
 };
 
-/// Writes a temporary file of `bytes` in `folder`, reads it back, and removes it.
+/// Writes a temporary file of `bytes` in `folder`, reads it back as weights are read, and removes
+/// it.
 ///
 /// Errors: kIo where the folder cannot be written or has no room.
 Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes = int64_t{256} << 20);
+
+/// What a kernel set reaches with all threads, in multiplications and additions a second.
+struct KernelSpeed {
+  std::string name;
+  double float_operations_per_s = 0;    ///< weights of float32
+  double integer_operations_per_s = 0;  ///< weights of 8 bits (q8_0)
+};
+
+/// What this machine reaches, as measured once. Rates that could not be measured are 0.
+struct MachineSpeeds {
+  double memory_bytes_per_s_one_thread = 0;
+  double memory_bytes_per_s = 0;  ///< all threads together
+  std::vector<KernelSpeed> kernels;
+  double disk_bytes_per_s = 0;
+  bool disk_direct = false;  ///< past the page cache
+};
+
+/// Measures all of it, the disk in `folder`; some two seconds. Why something could not be measured
+/// joins `missing`, a sentence each.
+MachineSpeeds MeasureMachine(const MachineReport& machine, const std::string& folder,
+                             std::vector<std::string>& missing);
 
 }  // namespace moxie

@@ -1,10 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <optional>
 #include <string>
 #include <string_view>
 #include <vector>
 
+#include "moxie/machine.h"
 #include "moxie/model.h"
 #include "moxie/result.h"
 
@@ -25,6 +27,19 @@ std::vector<CatalogueEntry> ListCatalogue();
 /// The types of weights that a model may be planned with, most precise first.
 std::vector<std::string> PlanTypes();
 
+/// How fast a run will be, after a prompt of kPlanPromptTokens or as many as the context has.
+struct SpeedPlan {
+  double prefill_tokens_per_s = 0;
+  double decode_tokens_per_s = 0;
+  double load_s = 0;            ///< from the disk
+  int64_t bytes_from_disk = 0;  ///< that a decoded token waits for on average
+  std::string limit;            ///< what keeps decoding from being faster, in words
+  double seconds_computed = 0;  ///< of a decoded token, with all weights in memory
+  double seconds_experts = 0;   ///< of those with experts, which reading others can overlap
+};
+
+inline constexpr int64_t kPlanPromptTokens = 512;
+
 /// What a model will take and do, before anything of it is loaded.
 struct ModelPlan {
   std::string name;  ///< the model's
@@ -35,24 +50,35 @@ struct ModelPlan {
   int64_t bytes_per_token = 0;  ///< of weights that one decoded token reads
   ModelOptions options;         ///< with every default filled in
   MemoryNeed need;  ///< at the peak; under a budget with the experts that it leaves room for
-  int64_t least_bytes = 0;   ///< the smallest budget that works
-  bool fits = true;          ///< whether options.memory_bytes is enough (0: no limit)
-  bool streamed = false;     ///< experts are read from disk as tokens need them
-  int64_t expert_slots = 0;  ///< experts in memory at once, where streamed
-  int64_t experts = 0;       ///< of all layers together, that could be streamed
-  int64_t expert_bytes = 0;  ///< that reading one takes
-  double hit_rate = 1;       ///< of experts that a token asks for, found in memory where routing is
-                             ///< even and independent from token to token
+  int64_t least_bytes = 0;       ///< the smallest budget that works
+  bool fits = true;              ///< whether options.memory_bytes is enough (0: no limit)
+  bool streamed = false;         ///< experts are read from disk as tokens need them
+  int64_t expert_slots = 0;      ///< experts in memory at once, where streamed
+  int64_t experts = 0;           ///< of all layers together, that could be streamed
+  int64_t expert_bytes = 0;      ///< that reading one takes
+  double experts_per_token = 0;  ///< that a token asks for, over all layers
+  double hit_rate = 1;    ///< of experts that a token asks for, found in memory where routing is
+                          ///< even and independent from token to token
+  int64_t all_bytes = 0;  ///< memory with which all weights stay in memory
+  std::optional<SpeedPlan> speed;
 };
+
+/// The least memory with which the planned run decodes that fast on this machine, experts on disk
+/// or not; nothing where no memory is enough. `plan.speed` must be there.
+std::optional<int64_t> MemoryForSpeed(const ModelPlan& plan, const MachineSpeeds& machine,
+                                      double tokens_per_s);
 
 /// Plans runs of `model`, a MODEL as Model::Open takes it or a catalogue's name: one for each of
 /// `types`, which are of PlanTypes, as if all matrices were stored so, or "": a file as it is, a
-/// catalogue's model as bf16. The engine sizes everything by the same code.
+/// catalogue's model as bf16. The engine sizes everything by the same code. With `machine`, speed
+/// is planned too: some layers of the model run for some tenths of a second a type, with bytes of 0
+/// as weights.
 ///
 /// Errors: as Model::Open's; kNotFound for a name that is neither a file nor in the catalogue,
 /// kInvalidInput for a type that there is not.
 Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                                          const std::vector<std::string>& types,
-                                         const ModelOptions& options);
+                                         const ModelOptions& options,
+                                         const MachineSpeeds* machine = nullptr);
 
 }  // namespace moxie

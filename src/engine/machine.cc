@@ -17,9 +17,11 @@
 #include <sstream>
 
 #include "core/cgroup.h"
+#include "core/page_buffer.h"
 #include "core/process_memory.h"
 #include "core/thread_pool.h"
 #include "forward/decoder.h"
+#include "memory/file_reader.h"
 
 namespace moxie {
 namespace {
@@ -28,6 +30,7 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kPasses = 5;
 constexpr int64_t kBlock = int64_t{1} << 20;
+constexpr int64_t kDiskRead = int64_t{8} << 20;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -238,19 +241,48 @@ Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes) {
   const AlignedBlock block = AllocateAligned(kBlock);
   MOXIE_CHECK(block != nullptr);
   MOXIE_TRY(FillFile(*file, block.get(), bytes));
-  int fd = open(file->path().c_str(), O_RDONLY | O_DIRECT | O_CLOEXEC);
-  report.direct = fd >= 0;
-  if (fd < 0) fd = open(file->path().c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) return IoError(file->path());
+  MOXIE_TRY_ASSIGN(const PageBuffer memory, PageBuffer::Create(bytes, "measuring the disk"));
+  MOXIE_TRY_ASSIGN(const MappedFile mapped, MappedFile::Open(file->path()));
+  MOXIE_TRY_ASSIGN(const auto reader, FileReader::Create({&mapped, 1}, FileReader::Options{}));
+  report.direct = reader->Method().find("O_DIRECT") != std::string::npos;
   const auto start = Clock::now();
-  int64_t got = 0;
-  for (ssize_t n = 1; n > 0; got += n)
-    n = std::max<ssize_t>(read(fd, block.get(), static_cast<size_t>(kBlock)), 0);
+  for (int64_t at = 0; at < bytes; at += kDiskRead)
+    reader->Queue({.offset = static_cast<uint64_t>(at),
+                   .bytes = std::min(kDiskRead, bytes - at),
+                   .to = memory.data() + at});
+  while (reader->pending() > 0) {
+    const auto done = reader->Take(true);
+    if (done->error) return *done->error;
+  }
   const double seconds = SecondsSince(start);
-  close(fd);
-  if (got < bytes) return IoError(file->path() + ": cannot be read");
-  report.read_bytes_per_s = static_cast<double>(got) / seconds;
+  report.read_bytes_per_s = static_cast<double>(bytes) / seconds;
   return report;
+}
+
+MachineSpeeds MeasureMachine(const MachineReport& machine, const std::string& folder,
+                             std::vector<std::string>& missing) {
+  const auto take = [&](const Result<double>& result) {
+    if (result) return *result;
+    missing.push_back(result.error().message);
+    return 0.0;
+  };
+  MachineSpeeds speeds;
+  // A small limit must not be exceeded by looking at it.
+  const int64_t bytes =
+      std::clamp<int64_t>(machine.memory_limit_bytes / 16, int64_t{64} << 20, int64_t{256} << 20);
+  speeds.memory_bytes_per_s_one_thread = take(MeasureMemoryBandwidth(1, bytes));
+  speeds.memory_bytes_per_s = take(MeasureMemoryBandwidth(machine.usable_cpus, bytes));
+  for (const KernelSetReport& set : machine.kernel_sets) {
+    if (!set.usable) continue;
+    speeds.kernels.push_back({set.name,
+                              take(MeasureComputeRate(machine.usable_cpus, set.name, "f32")),
+                              take(MeasureComputeRate(machine.usable_cpus, set.name, "q8_0"))});
+  }
+  const Result<DiskReport> disk = MeasureDisk(folder, bytes);
+  if (!disk) missing.push_back(disk.error().message);
+  if (disk) speeds.disk_bytes_per_s = disk->read_bytes_per_s;
+  if (disk) speeds.disk_direct = disk->direct;
+  return speeds;
 }
 
 }  // namespace moxie

@@ -8,6 +8,7 @@
 
 #include "core/process_memory.h"
 #include "engine/model_parts.h"
+#include "engine/plan_speed.h"
 #include "engine/sizing.h"
 #include "engine/work_per_token.h"
 #include "model/catalogue.h"
@@ -62,15 +63,26 @@ Result<Subject> FindSubject(const std::string& model, const ModelOptions& option
   return subject;
 }
 
+/// What all rows of a plan share.
+struct Setting {
+  const Subject& subject;
+  const ModelOptions& options;
+  const RunSizes& sizes;
+  const KernelSet& kernels;
+  const MachineSpeeds* machine;  ///< null: speed is not planned
+};
+
 /// One row of the plan: the subject with weights of one type.
-ModelPlan PlanAs(const Subject& subject, const ModelWeights& weights, const WeightPlaces& places,
-                 const ModelOptions& options, const RunSizes& sizes, const KernelSet& kernels) {
-  const TokenWork work = WorkPerToken(subject.config, weights);
-  const ParameterCount count = CountParameters(subject.config);
-  const MemoryPlan memory =
-      PlanRun(subject.config, weights, places, subject.head, options, sizes, kernels);
+Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
+                         const WeightPlaces& places) {
+  const ModelConfig& config = setting.subject.config;
+  const ModelOptions& options = setting.options;
+  const TokenWork work = WorkPerToken(config, weights);
+  const ParameterCount count = CountParameters(config);
+  const MemoryPlan memory = PlanRun(config, weights, places, setting.subject.head, options,
+                                    setting.sizes, setting.kernels);
   ModelPlan plan;
-  plan.name = subject.config.name;
+  plan.name = config.name;
   plan.type = NameOf(work.MainType());
   plan.parameters = count.total;
   plan.active_parameters = count.active;
@@ -79,12 +91,24 @@ ModelPlan PlanAs(const Subject& subject, const ModelWeights& weights, const Weig
   plan.options = options;
   plan.need = memory.need;
   plan.least_bytes = memory.least_total;
+  plan.all_bytes = memory.all_total;
   plan.fits = plan.need.total() <= options.memory_bytes;
   plan.streamed = memory.expert_slots > 0;
   plan.expert_slots = memory.expert_slots;
   plan.experts = memory.experts;
   plan.expert_bytes = memory.expert_bytes;
+  plan.experts_per_token = static_cast<double>(
+      config.router.used *
+      std::ranges::count_if(config.layers, [](const LayerConfig& l) { return l.sparse; }));
   plan.hit_rate = memory.hit_rate;
+  const bool no_disk = setting.machine == nullptr || setting.machine->disk_bytes_per_s <= 0;
+  if (setting.machine == nullptr || (plan.streamed && no_disk)) return plan;
+  ThreadPool threads(options.threads);
+  const int64_t prompt = std::min(kPlanPromptTokens, options.context);
+  const auto probed =
+      ProbeSpeeds(config, weights, options, setting.sizes, setting.kernels, threads, prompt);
+  if (!probed) return plan.fits ? Result<ModelPlan>(probed.error()) : plan;
+  plan.speed = PlanSpeed(config, plan, *probed, *setting.machine, prompt);
   return plan;
 }
 
@@ -107,7 +131,8 @@ std::vector<std::string> PlanTypes() {
 
 Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                                          const std::vector<std::string>& types,
-                                         const ModelOptions& options) {
+                                         const ModelOptions& options,
+                                         const MachineSpeeds* machine) {
   MOXIE_TRY_ASSIGN(const Subject subject, FindSubject(model, options));
   ModelOptions complete = options;
   MOXIE_TRY(CompleteOptions(subject.config, complete));
@@ -115,17 +140,18 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
   MOXIE_TRY_ASSIGN(const std::vector<AdapterWeights> adapters,
                    LoadAdapters(complete, subject.config));
   MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(complete, adapters));
+  const Setting setting{subject, complete, sizes, *kernels, machine};
   std::vector<ModelPlan> plans;
   for (const std::string& type : types) {
     if (type.empty() && subject.parts != nullptr) {
       ModelWeights& weights = subject.parts->weights;
       const WeightPlaces places = PlacesOf(subject.config, weights, subject.parts->files.tensors);
-      plans.push_back(PlanAs(subject, weights, places, complete, sizes, *kernels));
+      MOXIE_TRY_ASSIGN(plans.emplace_back(), PlanAs(setting, weights, places));
       continue;
     }
     MOXIE_TRY_ASSIGN(ModelWeights weights, OutlineAs(subject.config, type.empty() ? "bf16" : type));
     const WeightPlaces places = PlacesOfOutline(subject.config, weights);
-    plans.push_back(PlanAs(subject, weights, places, complete, sizes, *kernels));
+    MOXIE_TRY_ASSIGN(plans.emplace_back(), PlanAs(setting, weights, places));
     if (!type.empty()) plans.back().type = type;
   }
   return plans;

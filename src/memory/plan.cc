@@ -57,6 +57,7 @@ MemoryPlan PlanMemory(const ModelConfig& config, const ModelWeights& weights,
   need.program =
       inputs.process_bytes + kProcessBytes + (inputs.threads - 1) * Thread::kOccupiedBytes;
   plan.least_total = need.total() + PageTableBytes(need.total());
+  plan.all_total = plan.least_total + kPeakDifference;
   const bool all_fit = inputs.budget_bytes == 0 || plan.least_total <= inputs.budget_bytes;
   if (plan.experts >= kLeastExpertSlots) {
     MemoryPlan streamed = plan;

@@ -27,6 +27,7 @@ struct MemoryPlan {
   MemoryNeed need;           ///< with experts as many as the budget allows, or all
   int64_t weight_bytes = 0;  ///< of all weights together
   int64_t least_total = 0;   ///< the smallest budget that works
+  int64_t all_total = 0;     ///< with all weights in memory
   int64_t expert_slots = 0;  ///< experts in memory at once where the rest is read as needed;
                              ///< 0: all weights stay in memory
   int64_t experts = 0;       ///< that can be read as needed

@@ -4,6 +4,7 @@ they are promised. Models: the project's golden folders, and a tiny GGUF made he
 import array
 import ast
 import json
+import os
 import pathlib
 import signal
 import struct
@@ -17,9 +18,12 @@ from tiny_gguf import write_tiny_gguf
 MODELS = ROOT / "tests/golden/models"
 
 
+CACHE = tempfile.TemporaryDirectory()  # Not the user's, for what is measured here is measured in a crowd.
+
+
 def run(*args, stdin=b"", **kwargs):
     return subprocess.run([MOXIE, *map(str, args)], input=stdin, capture_output=True, timeout=120,
-                          **kwargs)
+                          env=os.environ | {"XDG_CACHE_HOME": CACHE.name}, **kwargs)
 
 
 def read_npy(path):
@@ -426,7 +430,7 @@ class Chat(Case):
 
 class Plan(Case):
     def test_a_name_needs_no_file(self):
-        out = json.loads(self.good("plan", "Mixtral-8x7B", "--type", "q4_0", "--context", "2048", "--json"))
+        out = json.loads(self.good("plan", "Mixtral-8x7B", "--type", "q4_0", "--context", "2048", "--memory-only", "--json"))
         (plan,) = out["plans"]
         # arXiv:2401.04088's shape in blocks of 32 weights in 18 bytes; routers and norms in float32.
         floats = 32 * (8 * 4096 + 2 * 4096) + 4096
@@ -435,7 +439,25 @@ class Plan(Case):
         pages = 32 * 2 * 8 * 128 * 4 * 2048
         self.assertTrue(pages <= plan["memory"]["kv_cache"] <= pages + 4096)
         self.assertEqual(sum(v for k, v in plan["memory"].items() if k != "total"), plan["memory"]["total"])
-        self.assertIn("q4_0", self.good("plan", "mixtral-8x7b"))
+        self.assertIn("q4_0", self.good("plan", "mixtral-8x7b", "--memory-only"))
+
+    def test_speed_and_what_it_needs(self):
+        def plan(*options):
+            return json.loads(self.good("plan", "mixtral-8x7b", "--type", "q4_0", "--context", "512", "--batch", "64",
+                                        "--json", *options))["plans"][0]
+        free = plan("--memory", "64GiB", "--speed", "0.001")
+        self.assertFalse(free["streamed"])
+        self.assertEqual(free["speed"]["bytes_from_disk"], 0)
+        self.assertGreater(free["speed"]["prefill_tokens_per_s"], free["speed"]["decode_tokens_per_s"])
+        self.assertTrue(free["least_bytes"] <= free["bytes_for_speed"] <= free["all_bytes"])
+        tight = plan("--memory", "8GiB", "--speed", "1e6")
+        self.assertIsNone(tight["bytes_for_speed"])
+        self.assertTrue(tight["streamed"] and tight["fits"])
+        self.assertLess(tight["speed"]["decode_tokens_per_s"], free["speed"]["decode_tokens_per_s"])
+        # Of 64 experts a token, 4096 * 14336 * 3 weights of 18 bytes in 32 each, those that are not cached.
+        expected = 64 * (1 - tight["hit_rate"]) * 4096 * 14336 * 3 / 32 * 18
+        self.assertAlmostEqual(tight["speed"]["bytes_from_disk"] / expected, 1, delta=0.01)
+        self.assertEqual(tight["hit_rate"], tight["expert_slots"] / 256)
 
     def test_names_and_types_that_there_are_not(self):
         self.assertIn("mixtral-8x7b", self.good("plan", "--list"))
@@ -444,7 +466,7 @@ class Plan(Case):
         self.bad(1, "plan")
 
     def test_the_engine_refuses_what_does_not_fit(self):
-        plan = json.loads(self.good("plan", self.tiny, "--context", "64", "--json"))["plans"][0]
+        plan = json.loads(self.good("plan", self.tiny, "--context", "64", "--memory-only", "--json"))["plans"][0]
         enough = plan["least_bytes"]
         for budget, command in ((enough, self.good), (enough - (1 << 20), lambda *a: self.bad(1, *a))):
             command("run", self.tiny, "x", "--context", "64", "--max-tokens", "1", "--memory", budget)
@@ -500,6 +522,22 @@ class Doctor(Case):
         self.assertGreater(out["memory"]["limit_bytes"], 0)
         self.assertGreater(out["disk"]["read_bytes_per_s"], 0)
         self.assertEqual([p.name for p in self.folder.iterdir()], ["tiny.gguf"])
+        for name in ("float_operations_per_s", "integer_operations_per_s"):
+            self.assertTrue(all(k[name] > 0 for k in out["kernels"] if k["usable"]))
+        # Once is enough, unless it is asked for or the machine is another one.
+        again = json.loads(self.good("doctor", "--json"))
+        self.assertEqual(out["memory"]["read_bytes_per_s"], again["memory"]["read_bytes_per_s"])
+        kept = pathlib.Path(out["kept_in"])
+        other = json.loads(kept.read_text())
+        other["machine"]["processor"] = "another"
+        for bad in (json.dumps(other), "{", json.dumps({"version": 1})):
+            kept.write_text(bad)
+            self.good("doctor", "--json", "--folder", self.folder)
+            self.assertNotEqual(json.loads(kept.read_text()).get("machine", {}).get("processor"), "another")
+            self.assertGreater(json.loads(kept.read_text())["memory_bytes_per_s"], 0)
+        before = kept.stat().st_mtime_ns
+        self.good("doctor", "--json", "--remeasure", "--folder", self.folder)
+        self.assertNotEqual(before, kept.stat().st_mtime_ns)
 
 
 if __name__ == "__main__":

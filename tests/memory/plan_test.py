@@ -80,7 +80,7 @@ def call(*args):
 
 
 def plan(model, options):
-    return call("plan", model, *options, "--type", "", "--json")["plans"][0]
+    return call("plan", model, *options, "--memory-only", "--json")["plans"][0]
 
 
 def run(model, options, prompt):

@@ -1,0 +1,256 @@
+#include "engine/speed_probe.h"
+
+#include <unistd.h>
+
+#include <algorithm>
+#include <cstring>
+#include <map>
+#include <utility>
+#include <vector>
+
+#include "core/page_buffer.h"
+#include "engine/work_per_token.h"
+#include "memory/resident_weights.h"
+
+namespace moxie {
+namespace {
+
+constexpr int64_t kWeightBytes = int64_t{256} << 20;  // That the layers' matrices share.
+constexpr int64_t kHeadBytes = int64_t{32} << 20;
+constexpr int64_t kEmbeddingStride = 64;
+constexpr int64_t kPrefillOperations = int64_t{60'000'000'000};
+constexpr int64_t kLeastPrefillTokens = 64;
+constexpr double kDecodeSeconds = 0.03;  // Passes are repeated for so long,
+constexpr int kDecodePasses = 5;         // and at least so often.
+
+/// Layers of one kind take the same time.
+using Kind = std::pair<bool, int64_t>;
+Kind KindOf(const LayerConfig& layer) { return {layer.sparse, layer.window}; }
+
+/// Part of a model, ready to run.
+struct Stand {
+  ModelConfig config;
+  ModelWeights weights;
+  PageBuffer bytes;           ///< what all matrices share: zeros
+  std::vector<float> random;  ///< embedding and routers, so that tokens go to different experts
+};
+
+int64_t BytesOfMatrix(const WeightMatrix& matrix) { return matrix.rows * matrix.row_stride; }
+
+int64_t LastLevelCacheBytes() {
+  const int64_t bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
+  return bytes > 0 ? bytes : int64_t{32} << 20;
+}
+
+/// Layers to run: each kind, in turns, until a token reads `bytes` of weights.
+std::vector<size_t> ChooseLayers(const ModelConfig& config, const ModelWeights& weights,
+                                 int64_t bytes) {
+  std::map<Kind, size_t> first;
+  for (size_t i = 0; i < config.layers.size(); ++i) first.try_emplace(KindOf(config.layers[i]), i);
+  const int64_t head = weights.output.empty() ? 0 : BytesOfMatrix(weights.output);
+  const int64_t a_layer = std::max<int64_t>(
+      1, (WorkPerToken(config, weights).TotalBytes() - head) / std::ssize(config.layers));
+  std::vector<size_t> chosen;
+  for (int64_t taken = 0; taken < bytes || chosen.size() < first.size();) {
+    for (const auto& [kind, layer] : first) chosen.push_back(layer);
+    taken += a_layer * std::ssize(first);
+    if (chosen.size() >= config.layers.size()) break;
+  }
+  return chosen;
+}
+
+void FillRandom(std::vector<float>& out) {
+  uint64_t state = 0x9e3779b97f4a7c15u;
+  for (float& value : out) {
+    state = state * 6364136223846793005u + 1442695040888963407u;
+    value = static_cast<float>(static_cast<int32_t>(state >> 32)) * 0x1p-31F;
+  }
+}
+
+/// Points every matrix at bytes that they share, one after another and around again.
+Result<void> PlaceMatrices(Stand& stand) {
+  int64_t all = 0, largest = 0;
+  const auto visit_all = [&](FunctionRef<void(WeightMatrix&)> visit) {
+    ForEachMatrix(stand.weights, ResidentPart::kAll, visit);
+  };
+  visit_all([&](WeightMatrix& matrix) {
+    all += RoundUpToPage(BytesOfMatrix(matrix));
+    largest = std::max(largest, RoundUpToPage(BytesOfMatrix(matrix)));
+  });
+  const int64_t bytes = std::min(all, std::max(largest, kWeightBytes));
+  MOXIE_TRY_ASSIGN(stand.bytes, PageBuffer::Create(bytes, "measuring speed"));
+  std::memset(stand.bytes.data(), 0, static_cast<size_t>(stand.bytes.size()));
+  int64_t at = 0;
+  visit_all([&](WeightMatrix& matrix) {
+    const int64_t size = RoundUpToPage(BytesOfMatrix(matrix));
+    if (at + size > bytes) at = 0;
+    matrix.data = stand.bytes.data() + at;
+    at += size;
+  });
+  return {};
+}
+
+/// The chosen layers, and of their experts the first so many.
+Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
+                        const std::vector<size_t>& layers, int64_t experts) {
+  Stand stand;
+  ModelConfig& c = stand.config = config;
+  ModelWeights& w = stand.weights;
+  c.layers.clear();
+  c.tied_embeddings = false;
+  c.router.experts = experts;
+  w.output = weights.output;
+  w.output.rows = c.vocab_size =
+      std::clamp<int64_t>(kHeadBytes / w.output.row_stride, 1, w.output.rows);
+  w.output_norm.assign(static_cast<size_t>(c.dim), 1);
+  for (const size_t i : layers) {
+    c.layers.push_back(config.layers[i]);
+    LayerWeights& layer = w.layers.emplace_back(weights.layers[i]);
+    layer.attention_norm.assign(static_cast<size_t>(c.dim), 1);
+    layer.ffn_norm.assign(static_cast<size_t>(c.dim), 1);
+    if (layer.experts.empty()) continue;
+    layer.experts.resize(static_cast<size_t>(experts));
+    layer.router = {DType::kF32, experts, c.dim, c.dim * int64_t{sizeof(float)}, nullptr};
+    if (!layer.router_bias.empty()) layer.router_bias.resize(static_cast<size_t>(experts));
+    if (!layer.router_selection_bias.empty())
+      layer.router_selection_bias.resize(static_cast<size_t>(experts));
+  }
+  MOXIE_TRY(PlaceMatrices(stand));
+  // The embedding's rows overlap, which makes them different enough.
+  const int64_t embedding = c.dim + c.vocab_size * kEmbeddingStride / int64_t{sizeof(float)};
+  stand.random.resize(static_cast<size_t>(embedding + experts * c.dim));
+  FillRandom(stand.random);
+  const auto* const random = reinterpret_cast<const std::byte*>(stand.random.data());
+  w.embedding = {DType::kF32, c.vocab_size, c.dim, kEmbeddingStride, random};
+  for (LayerWeights& layer : w.layers) {
+    if (!layer.experts.empty())
+      layer.router.data = random + embedding * static_cast<int64_t>(sizeof(float));
+  }
+  return stand;
+}
+
+/// One pass's time, as the whole model would take it.
+PassSeconds Extrapolate(const Profile& profile, const Stand& stand, const ModelConfig& config) {
+  struct Sum {
+    double layer = 0, experts = 0;
+    int64_t count = 0;
+  };
+  std::map<Kind, Sum> kinds;
+  double pass = 0, layers = 0, head = 0;
+  for (const Profile::Span& span : profile.spans()) {
+    const double seconds = static_cast<double>(span.end_ns - span.begin_ns) * 1e-9;
+    if (span.part == Part::kPass) pass += seconds;
+    if (span.part == Part::kHead) head += seconds;
+    if (span.part != Part::kLayer && span.part != Part::kExperts) continue;
+    Sum& sum = kinds[KindOf(stand.config.layers[static_cast<size_t>(span.layer)])];
+    if (span.part == Part::kExperts) {
+      sum.experts += seconds;
+      continue;
+    }
+    layers += seconds;
+    sum.layer += seconds;
+    ++sum.count;
+  }
+  PassSeconds out;
+  out.head =
+      head * static_cast<double>(config.vocab_size) / static_cast<double>(stand.config.vocab_size);
+  out.rest = std::max(0.0, pass - layers - head);
+  for (const LayerConfig& layer : config.layers) {
+    const Sum& sum = kinds[KindOf(layer)];
+    out.experts += sum.experts / static_cast<double>(sum.count);
+    out.rest += (sum.layer - sum.experts) / static_cast<double>(sum.count);
+  }
+  return out;
+}
+
+struct Passes {
+  int64_t tokens = 1;    ///< of each
+  int64_t position = 0;  ///< of the first token of the first
+  int least = 1;         ///< so many,
+  double seconds = 0;    ///< and for so long
+};
+
+/// The median pass.
+Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& passes,
+                        const RunSizes& sizes, const KernelSet& kernels, ThreadPool& threads) {
+  constexpr int kMost = 64;
+  const int64_t room = passes.position + passes.tokens * (kMost + 1);
+  KvCache::Options cache_options = sizes.cache;
+  cache_options.capacity_tokens = room;
+  cache_options.max_sequences = 1;
+  cache_options.max_chunk_tokens = std::max(passes.tokens, passes.position);
+  MOXIE_TRY_ASSIGN(const auto cache, KvCache::Create(stand.config, cache_options));
+  const auto experts = MakeResidentExpertStore(stand.weights);
+  MOXIE_TRY_ASSIGN(const auto decoder,
+                   Decoder::Create(stand.config, stand.weights, *experts, kernels, threads,
+                                   {.max_tokens = passes.tokens, .max_logit_rows = 1}));
+  MOXIE_TRY_ASSIGN(const SequenceId sequence, cache->CreateSequence());
+  std::vector<int32_t> ids(static_cast<size_t>(passes.tokens));
+  std::vector<float> logits(static_cast<size_t>(stand.config.vocab_size));
+  std::vector<PassSeconds> done;
+  uint64_t state = 1;
+  double sum = 0;
+  for (int pass = 0; pass < kMost && (pass <= passes.least || sum < passes.seconds); ++pass) {
+    for (int32_t& id : ids) {
+      state = state * 6364136223846793005u + 1442695040888963407u;
+      id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(stand.config.vocab_size));
+    }
+    if (pass == 0 || passes.tokens > 1) {
+      // What came before need not be computed to be attended to.
+      MOXIE_TRY(cache->Truncate(sequence, 0));
+      if (passes.position > 0) {
+        MOXIE_TRY(cache->Reserve(sequence, passes.position));
+        cache->Commit(sequence, passes.position);
+      }
+    }
+    Profile profile;
+    const SequenceChunk chunk{.sequence = sequence, .tokens = ids};
+    MOXIE_TRY(decoder->Forward({&chunk, 1}, *cache, logits, {.profile = &profile}));
+    if (pass == 0) continue;  // It warms up.
+    done.push_back(Extrapolate(profile, stand, config));
+    sum += static_cast<double>(profile.Now()) * 1e-9;
+  }
+  std::ranges::sort(done, {}, &PassSeconds::total);
+  return done[done.size() / 2];
+}
+
+}  // namespace
+
+Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& weights,
+                                 const ModelOptions& options, const RunSizes& sizes,
+                                 const KernelSet& kernels, ThreadPool& threads,
+                                 int64_t prompt_tokens) {
+  ProbedSpeeds out;
+  {
+    const auto layers = ChooseLayers(config, weights, 4 * LastLevelCacheBytes());
+    MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, config.router.experts));
+    const Passes passes{
+        .position = prompt_tokens, .least = kDecodePasses, .seconds = kDecodeSeconds};
+    MOXIE_TRY_ASSIGN(out.decode, Run(stand, config, passes, sizes, kernels, threads));
+  }
+  const auto layers = ChooseLayers(config, weights, 0);
+  int64_t operations = 1;
+  for (const auto& [type, products] : WorkPerToken(config, weights).layers)
+    operations += products.operations;
+  operations = operations * std::ssize(layers) / std::ssize(config.layers) + 1;
+  const int64_t batch = std::min(options.batch_tokens, prompt_tokens);
+  const int64_t tokens =
+      std::min(batch, std::max(kLeastPrefillTokens, kPrefillOperations / operations));
+  // As many tokens an expert as in a whole batch.
+  const int64_t experts =
+      config.router.groups > 1
+          ? config.router.experts
+          : std::max(config.router.used, config.router.experts * tokens / batch);
+  MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, experts));
+  const Passes passes{.tokens = tokens, .position = (prompt_tokens - tokens) / 2};
+  MOXIE_TRY_ASSIGN(PassSeconds pass, Run(stand, config, passes, sizes, kernels, threads));
+  const auto share = [](double seconds, int64_t count) {
+    return seconds / static_cast<double>(count);
+  };
+  out.prefill = {.experts = share(pass.experts, tokens),
+                 .head = share(pass.head, prompt_tokens),
+                 .rest = share(pass.rest, tokens)};
+  return out;
+}
+
+}  // namespace moxie
