@@ -163,6 +163,21 @@ PassSeconds Extrapolate(const Profile& profile, const Stand& stand, const ModelC
   return out;
 }
 
+/// A sequence that is `tokens` long without having been computed: keys and values of 0.
+Result<SequenceId> MakeSequence(KvCache& cache, int64_t tokens, int64_t layers) {
+  MOXIE_TRY_ASSIGN(const SequenceId sequence, cache.CreateSequence());
+  if (tokens == 0) return sequence;
+  MOXIE_TRY(cache.Reserve(sequence, tokens));
+  const int64_t width = cache.kv_heads() * std::max(cache.key_width(), cache.value_width());
+  const std::vector<float> zeros(static_cast<size_t>(width));
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    for (int64_t position = 0; position < tokens; ++position)
+      cache.Store(sequence, layer, position, zeros.data(), zeros.data());
+  }
+  cache.Commit(sequence, tokens);
+  return sequence;
+}
+
 struct Passes {
   int64_t tokens = 1;    ///< of each
   int64_t position = 0;  ///< of the first token of the first
@@ -184,7 +199,8 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
   MOXIE_TRY_ASSIGN(const auto decoder,
                    Decoder::Create(stand.config, stand.weights, *experts, kernels, threads,
                                    {.max_tokens = passes.tokens, .max_logit_rows = 1}));
-  MOXIE_TRY_ASSIGN(const SequenceId sequence, cache->CreateSequence());
+  const int64_t layers = std::ssize(stand.config.layers);
+  MOXIE_TRY_ASSIGN(SequenceId sequence, MakeSequence(*cache, passes.position, layers));
   std::vector<int32_t> ids(static_cast<size_t>(passes.tokens));
   std::vector<float> logits(static_cast<size_t>(stand.config.vocab_size));
   std::vector<PassSeconds> done;
@@ -195,13 +211,9 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
       state = state * 6364136223846793005u + 1442695040888963407u;
       id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(stand.config.vocab_size));
     }
-    if (pass == 0 || passes.tokens > 1) {
-      // What came before need not be computed to be attended to.
-      MOXIE_TRY(cache->Truncate(sequence, 0));
-      if (passes.position > 0) {
-        MOXIE_TRY(cache->Reserve(sequence, passes.position));
-        cache->Commit(sequence, passes.position);
-      }
+    if (pass > 0 && passes.tokens > 1) {
+      cache->FreeSequence(sequence);
+      MOXIE_TRY_ASSIGN(sequence, MakeSequence(*cache, passes.position, layers));
     }
     Profile profile;
     const SequenceChunk chunk{.sequence = sequence, .tokens = ids};
