@@ -8,7 +8,7 @@ namespace moxie {
 namespace {
 
 constexpr int64_t kTileBytes = 64 << 10;  // Of weights: a tile and its inputs fit the cache.
-constexpr int64_t kRowStep = 32;          // Kernels multiply that many rows at a time.
+constexpr int64_t kRowStep = 48;          // Kernels multiply up to that many rows at a time.
 constexpr int64_t kMinTokensToShare = 4;
 constexpr int64_t kAlignment = 64;
 

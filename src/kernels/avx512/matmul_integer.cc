@@ -19,7 +19,7 @@ namespace {
 
 using x86::Min;
 
-constexpr int kTileVectors = 2;  // Tiles that are multiplied together.
+constexpr int kTileVectors = 3;  // Tiles that are multiplied together.
 constexpr int kTileTokens = 4;
 constexpr int64_t kTokenBatch = 128;
 
@@ -123,8 +123,9 @@ struct Unpacking {
   void (*multiply_one)(const WeightMatrix& weights, int64_t row, int64_t row_end,
                        const ActivationChunk* x, float* out);
   int offset;
+  /// By 1 to kTileVectors tiles.
   void (*multiply[kTileVectors])(const Tile* tiles, int offset, const ActivationChunk* x,
-                                 int64_t x_stride, int64_t tokens, float* sums);  ///< of 1, 2 tiles
+                                 int64_t x_stride, int64_t tokens, float* sums);
 };
 
 Unpacking UnpackingOf(DType type) {
@@ -133,7 +134,8 @@ Unpacking UnpackingOf(DType type) {
             .multiply_one = MultiplyOneToken<Format>,
             .offset = kUnsignedOffset<Format>,
             .multiply = {MultiplyTokens<Format::kGroup, Format::kHasMin, 1>,
-                         MultiplyTokens<Format::kGroup, Format::kHasMin, 2>}};
+                         MultiplyTokens<Format::kGroup, Format::kHasMin, 2>,
+                         MultiplyTokens<Format::kGroup, Format::kHasMin, 3>}};
   });
 }
 
@@ -147,6 +149,11 @@ void MultiplyRows(const Unpacking& format, const WeightMatrix& weights, int64_t 
   Tile tiles[kTileVectors];
   alignas(64) float sums[kTokenBatch * kTileVectors * kLanes];
   __builtin_memset(sums, 0, static_cast<size_t>(tokens * vectors * kLanes) * sizeof(float));
+  for (int64_t t = 0; t < tokens; ++t) {  // Where the results go is far apart and not cached.
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      __builtin_prefetch(out + t * out_stride + row + r, 1, 2);
+    }
+  }
   for (int64_t c = 0; c < chunks; ++c) {
     for (int v = 0; v < vectors; ++v) {
       format.unpack(weights, row + v * kLanes, row_end, c, tiles[v]);
