@@ -1,10 +1,13 @@
+#include <CLI/Error.hpp>
 #include <algorithm>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <vector>
 
 #include "bench_profile.h"
+#include "bench_replay.h"
 #include "command.h"
 #include "files.h"
 #include "interrupt.h"
@@ -23,6 +26,7 @@ struct BenchArguments {
   int64_t decode_context = -1;  ///< -1: as the prompt
   int64_t repetitions = 3;
   std::string profile;  ///< file for the trace, or empty
+  std::string replay;   ///< file with a routing, or empty
   bool json = false;
 };
 
@@ -35,6 +39,23 @@ struct Bound {
   double decode_tokens_per_s = 0;
 };
 
+/// What streaming experts did while prompts were read or answers written, over all timed runs.
+struct Traffic {
+  ExpertTraffic experts;
+  double seconds = 0;
+
+  void Add(const ExpertTraffic& from, const ExpertTraffic& to, double spent) {
+    experts.hits += to.hits - from.hits;
+    experts.misses += to.misses - from.misses;
+    experts.bytes_read += to.bytes_read - from.bytes_read;
+    experts.wait_s += to.wait_s - from.wait_s;
+    seconds += spent;
+  }
+  double bytes_per_s() const {
+    return seconds > 0 ? static_cast<double>(experts.bytes_read) / seconds : 0;
+  }
+};
+
 struct Figures {
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
@@ -42,6 +63,7 @@ struct Figures {
   Bound bound;
   PartShares prefill_parts;
   PartShares decode_parts;
+  Traffic prefill_traffic, decode_traffic;  ///< where experts are streamed
 };
 
 double Median(std::vector<double> values) {
@@ -110,34 +132,65 @@ Result<void> MeasureParts(Model& model, Engine& engine, const BenchArguments& ar
                                    : WriteFile(arguments.profile, ToChromeTrace(profile));
 }
 
+/// Runs prompts and their answers and keeps count.
+class Timer {
+ public:
+  Timer(Model& model, Engine& engine, Figures& figures)
+      : model_(model), engine_(engine), figures_(figures) {}
+
+  /// `counts`: whether to take the prompt's speed, the answer's.
+  Result<void> Run(std::vector<TokenId> prompt, int64_t max_tokens, bool counts_prompt,
+                   bool counts_answer) {
+    const ExpertTraffic before = model_.expert_traffic();
+    std::optional<ExpertTraffic> between;
+    MOXIE_TRY_ASSIGN(const Completion answer, RunOnce(engine_, std::move(prompt), max_tokens, [&] {
+                       if (!between) between = model_.expert_traffic();
+                     }));
+    if (counts_prompt) {
+      prefill_.push_back(answer.prefill_tokens_per_s());
+      figures_.prefill_traffic.Add(before, *between, answer.timings.prefill_s);
+    }
+    if (counts_answer) {
+      decode_.push_back(answer.decode_tokens_per_s());
+      figures_.decode_traffic.Add(*between, model_.expert_traffic(), answer.timings.decode_s);
+    }
+    return {};
+  }
+
+  void Finish() {
+    figures_.prefill_tokens_per_s = Median(prefill_);
+    figures_.decode_tokens_per_s = Median(decode_);
+    figures_.peak_memory_bytes = PeakMemoryBytes();
+  }
+
+ private:
+  Model& model_;
+  Engine& engine_;
+  Figures& figures_;
+  std::vector<double> prefill_, decode_;
+};
+
 Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
   ProgressBar bar("measuring");
   Engine engine(model);
-  const auto nothing = [] {};
+  Figures figures;
+  Timer timer(model, engine, figures);
   const bool apart = arguments.decode_context != arguments.prompt_tokens;
-  std::vector<double> prefill;
-  std::vector<double> decode;
-  // One more than asked for: the first pages the weights in and is not counted.
-  for (int64_t run = 0; run <= arguments.repetitions; ++run) {
-    MOXIE_TRY_ASSIGN(const Completion answer,
-                     RunOnce(engine, Prompt(arguments.prompt_tokens, model.vocab_size(), 2 * run),
-                             apart ? 1 : arguments.generate_tokens + 1, nothing));
-    if (run > 0) prefill.push_back(answer.prefill_tokens_per_s());
-    if (run > 0 && !apart) decode.push_back(answer.decode_tokens_per_s());
-    if (apart) {
-      MOXIE_TRY_ASSIGN(
-          const Completion other,
-          RunOnce(engine, Prompt(arguments.decode_context, model.vocab_size(), 2 * run + 1),
-                  arguments.generate_tokens + 1, nothing));
-      if (run > 0) decode.push_back(other.decode_tokens_per_s());
-    }
+  // One more than asked for: the first pages the weights in and is not counted. Experts on disk
+  // are read in every run, so there the first counts.
+  const int64_t first = model.streams_experts() ? 1 : 0;
+  for (int64_t run = first; run <= arguments.repetitions; ++run) {
+    const bool counts = run > 0;
+    MOXIE_TRY(timer.Run(Prompt(arguments.prompt_tokens, model.vocab_size(), 2 * run),
+                        apart ? 1 : arguments.generate_tokens + 1, counts, counts && !apart));
+    if (apart)
+      MOXIE_TRY(timer.Run(Prompt(arguments.decode_context, model.vocab_size(), 2 * run + 1),
+                          arguments.generate_tokens + 1, false, counts));
     bar.Show(static_cast<double>(run + 1) / static_cast<double>(arguments.repetitions + 2));
   }
-  Figures figures;
-  figures.prefill_tokens_per_s = Median(prefill);
-  figures.decode_tokens_per_s = Median(decode);
-  figures.peak_memory_bytes = PeakMemoryBytes();
-  MOXIE_TRY(MeasureParts(model, engine, arguments, figures));
+  timer.Finish();
+  if (!model.streams_experts() || !arguments.profile.empty())
+    MOXIE_TRY(MeasureParts(model, engine, arguments, figures));
   MOXIE_TRY_ASSIGN(figures.bound, MeasureBound(model));
   return figures;
 }
@@ -148,8 +201,16 @@ nlohmann::ordered_json ToJson(const PartShares& shares) {
   return out;
 }
 
+nlohmann::ordered_json ToJson(const Traffic& traffic) {
+  return {{"hits", traffic.experts.hits},
+          {"misses", traffic.experts.misses},
+          {"bytes_read", traffic.experts.bytes_read},
+          {"wait_s", traffic.experts.wait_s},
+          {"bytes_per_s", traffic.bytes_per_s()}};
+}
+
 std::string ToJson(const Model& model, const Figures& figures) {
-  const nlohmann::ordered_json out = {
+  nlohmann::ordered_json out = {
       {"prefill_tokens_per_s", figures.prefill_tokens_per_s},
       {"decode_tokens_per_s", figures.decode_tokens_per_s},
       {"peak_memory_bytes", figures.peak_memory_bytes},
@@ -165,7 +226,20 @@ std::string ToJson(const Model& model, const Figures& figures) {
         {"bytes_per_token", model.bytes_per_token()}}},
       {"parts",
        {{"prefill", ToJson(figures.prefill_parts)}, {"decode", ToJson(figures.decode_parts)}}}};
+  if (model.streams_experts())
+    out["experts"] = {{"prefill", ToJson(figures.prefill_traffic)},
+                      {"decode", ToJson(figures.decode_traffic)},
+                      {"method", model.read_method()}};
   return out.dump() + "\n";
+}
+
+/// "12.1 % found, 36.20 GiB read at 1.63 GB/s"
+std::string FormatTraffic(const Traffic& traffic) {
+  const ExpertTraffic& experts = traffic.experts;
+  const auto asked = static_cast<double>(std::max<int64_t>(experts.hits + experts.misses, 1));
+  return FormatFixed(100 * static_cast<double>(experts.hits) / asked, 1) + " % found, " +
+         FormatBytes(experts.bytes_read) + " read at " +
+         FormatFixed(traffic.bytes_per_s() / 1e9, 2) + " GB/s";
 }
 
 void PrintText(const Model& model, const Figures& figures) {
@@ -183,8 +257,15 @@ void PrintText(const Model& model, const Figures& figures) {
   row("decode", beside(figures.decode_tokens_per_s, bound.decode_tokens_per_s,
                        FormatFixed(bound.memory_bytes_per_s / 1e9, 1) + " GB/s over " +
                            FormatBytes(model.bytes_per_token()) + " a token"));
-  row("prefilling", FormatShares(figures.prefill_parts));
-  row("decoding", FormatShares(figures.decode_parts));
+  if (model.streams_experts()) {
+    row("experts", FormatTraffic(figures.prefill_traffic) + " while prefilling, " +
+                       FormatTraffic(figures.decode_traffic) + " while decoding (" +
+                       std::string(model.read_method()) + ")");
+  }
+  if (!figures.prefill_parts.empty()) {
+    row("prefilling", FormatShares(figures.prefill_parts));
+    row("decoding", FormatShares(figures.decode_parts));
+  }
   row("load", FormatFixed(model.load_seconds(), 3) + " s");
   row("memory", FormatBytes(figures.peak_memory_bytes) + " at most");
   row("with", std::to_string(model.threads()) +
@@ -216,9 +297,21 @@ int Bench(BenchArguments arguments) {
 void AddBench(Program& program) {
   const auto arguments = std::make_shared<BenchArguments>();
   CLI::App* const command =
-      AddCommand(program, "bench", "Measure speed beside what the machine allows",
-                 [arguments] { return Bench(*arguments); });
+      AddCommand(program, "bench", "Measure speed beside what the machine allows", [arguments] {
+        if (arguments->replay.empty()) return Bench(*arguments);
+        return Replay(arguments->replay, arguments->json);
+      });
   AddModelOptions(*command, arguments->model);
+  command
+      ->add_option("--replay", arguments->replay,
+                   "Instead: what caches of several sizes and policies would have found of a "
+                   "routing that `moxie run --trace` wrote; needs no MODEL")
+      ->type_name("FILE");
+  command->get_option("MODEL")->required(false);
+  command->parse_complete_callback([arguments] {
+    if (arguments->model.model.empty() && arguments->replay.empty())
+      throw CLI::RequiredError("MODEL");
+  });
   const auto add = [&](const char* name, int64_t& value, const char* text, const char* shown) {
     command->add_option(name, value, text)
         ->type_name("N")

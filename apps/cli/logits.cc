@@ -1,12 +1,12 @@
 #include <cstdio>
 #include <cstring>
 #include <memory>
-#include <nlohmann/json.hpp>
 
 #include "command.h"
 #include "files.h"
 #include "interrupt.h"
 #include "moxie/evaluate.h"
+#include "moxie/routing.h"
 #include "options.h"
 #include "terminal.h"
 
@@ -66,24 +66,6 @@ class NpyWriter {
   std::FILE* file_ = nullptr;
 };
 
-std::string RoutingJson(const RoutingTrace& trace) {
-  using Json = nlohmann::ordered_json;
-  const auto used = static_cast<size_t>(trace.experts_per_token);
-  Json layers = Json::array();
-  for (const RoutingTrace::Layer& layer : trace.layers) {
-    Json experts = Json::array();
-    Json weights = Json::array();
-    for (size_t at = 0; at < layer.experts.size(); at += used) {
-      const auto from = static_cast<ptrdiff_t>(at);
-      const auto to = static_cast<ptrdiff_t>(at + used);
-      experts.push_back(std::vector(layer.experts.begin() + from, layer.experts.begin() + to));
-      weights.push_back(std::vector(layer.weights.begin() + from, layer.weights.begin() + to));
-    }
-    layers.push_back({{"experts", std::move(experts)}, {"weights", std::move(weights)}});
-  }
-  return Json{{"layers", std::move(layers)}}.dump() + "\n";
-}
-
 Result<void> Compute(Model& model, const std::vector<TokenId>& ids,
                      const LogitsArguments& arguments) {
   NpyWriter writer(arguments.out);
@@ -100,7 +82,7 @@ Result<void> Compute(Model& model, const std::vector<TokenId>& ids,
   MOXIE_TRY(ComputeLogits(model, ids, write, arguments.routing.empty() ? nullptr : &trace, show));
   MOXIE_TRY(writer.Finish());
   if (arguments.routing.empty()) return {};
-  return WriteFile(arguments.routing, RoutingJson(trace));
+  return WriteFile(arguments.routing, FormatRoutingTrace(trace));
 }
 
 int Logits(const LogitsArguments& arguments) {

@@ -21,6 +21,7 @@ struct RunArguments {
   std::string prompt;
   CLI::Option* prompt_option = nullptr;
   std::string system;
+  std::string trace;  ///< file for the routing, or empty
   bool raw = false;
   bool json = false;
   bool stats = false;
@@ -93,6 +94,10 @@ int Run(const RunArguments& arguments) {
   if (!constraint) return Fail("run", constraint.error());
   request.constraint = std::move(*constraint);
   request.observe_routing = (*model)->is_mixture();
+  request.record_routing = !arguments.trace.empty();
+  if (request.record_routing && !(*model)->is_mixture())
+    return Fail("run", path,
+                {ErrorCode::kInvalidInput, "has no experts, so there is no routing to --trace"});
 
   Engine engine(**model);
   Streamer streamer(arguments.json);
@@ -102,6 +107,10 @@ int Run(const RunArguments& arguments) {
   });
   streamer.Finish();
   if (!answer) return Fail("run", path, answer.error());
+  if (!arguments.trace.empty()) {
+    const auto written = WriteFile(arguments.trace, FormatRoutingTrace(answer->routing_trace));
+    if (!written) return Fail("run", written.error());
+  }
   if (arguments.json) Print(AnswerJson(**model, *answer) + "\n");
   if (std::fflush(stdout) != 0)
     return Fail("run", {ErrorCode::kIo, "standard output: cannot be written"});
@@ -130,6 +139,10 @@ void AddRun(Program& program) {
   command->add_flag("--stats", arguments->stats,
                     "Print the table of speed, memory and routing on standard error even where "
                     "that is no terminal");
+  command
+      ->add_option("--trace", arguments->trace,
+                   "Write which experts each token went to, for `moxie bench --replay`")
+      ->type_name("OUT.json");
   AddSamplingOptions(*command, arguments->sampling);
   AddConstraintOptions(*command, arguments->constraint);
   command->footer(

@@ -53,6 +53,7 @@ struct Request {
   int32_t priority = 0;              ///< lower ones start first, whoever's they are
   bool observe_routing = false;      ///< fill Completion::routing
   bool trace_routing = false;        ///< fill Event::routing
+  bool record_routing = false;       ///< fill Completion::routing_trace, of a mixture
   /// What the answer must look like, or nothing. It ends where nothing can follow, also where
   /// end_at_stop_tokens is off; stop strings may still cut it.
   ConstraintPtr constraint;
@@ -96,7 +97,8 @@ struct Completion {
   /// tokens'. The first is empty.
   std::vector<std::vector<TokenLogprob>> prompt_logprobs;
   std::vector<float> embedding;  ///< [dim] the prompt's pooled hidden states, where asked for
-  RoutingShares routing;  ///< of prompt and answer, where asked for and the model is a mixture
+  RoutingShares routing;       ///< of prompt and answer, where asked for and the model is a mixture
+  RoutingTrace routing_trace;  ///< of the same tokens, those found in the cache left out
 
   /// Tokens computed a second; 0 where nothing was timed.
   double prefill_tokens_per_s() const;
@@ -123,6 +125,7 @@ struct EngineStats {
   int64_t kv_pages_used = 0;           ///< held by requests under way or kept for later prompts
   std::vector<RunningStats> requests;  ///< the running ones
   RoutingShares routing;               ///< of every token computed; empty for dense models
+  ExpertTraffic expert_store;  ///< up to the last pass; zeros where all experts lie in memory
 };
 
 /// Runs many requests at once on one model: continuous batching (Orca, OSDI '22). Each step is one

@@ -147,7 +147,9 @@ class Model {
   MemoryNeed memory_need() const;
   double load_seconds() const;  ///< what Open took
   bool streams_experts() const;
-  ExpertTraffic expert_traffic() const;  ///< since Open
+  /// Since Open. Not while an engine steps in another thread: EngineStats::expert_store is for
+  /// that.
+  ExpertTraffic expert_traffic() const;
   std::string_view read_method() const;  ///< "io_uring, O_DIRECT", "pread, page cache", ...
 
   /// Bytes of weights that one decoded token reads, at least: the bound of decoding speed is the

@@ -1,7 +1,12 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
+#include <string>
+#include <string_view>
 #include <vector>
+
+#include "moxie/result.h"
 
 namespace moxie {
 
@@ -33,8 +38,31 @@ struct RoutingTrace {
     std::vector<float> weights;    ///< [tokens, experts_per_token], as applied
   };
   int64_t tokens = 0;
+  int64_t experts = 0;  ///< of a layer
   int64_t experts_per_token = 0;
   std::vector<Layer> layers;
 };
+
+/// A trace as one line of JSON: {"expert_count", "layers": [{"experts": [[e, ...] a token],
+/// "weights": the same}]}, mixture layers in order.
+std::string FormatRoutingTrace(const RoutingTrace& trace);
+
+/// Reads such a text from an untrusted source; "weights" may be missing, and then are.
+/// `name` begins the message of an error.
+///
+/// Errors: kInvalidInput for anything else, more than 65,536 experts, or layers of unequal shape.
+Result<RoutingTrace> ParseRoutingTrace(std::string_view text, std::string_view name);
+
+/// How a cache of experts would have served a trace.
+struct CacheReplay {
+  std::string policy;
+  double hit_rate = 0;  ///< of what was asked for, in [0, 1]
+};
+
+/// Replays a trace, a token a step, against caches that hold `cached` experts of all layers
+/// together: the one that Model::Open uses ("next use", the first), LRU, LFU, LRFU, and what no
+/// cache can exceed that knows the future (Belady, IBM Systems Journal 5(2), 1966; the last).
+/// `cached` must be at least the trace's experts_per_token.
+std::vector<CacheReplay> ReplayRouting(const RoutingTrace& trace, int64_t cached);
 
 }  // namespace moxie

@@ -38,13 +38,12 @@ void RoutingCounter::Prepare(RoutingShares& shares, int64_t tokens) const {
   shares.tokens += tokens;
 }
 
-void RoutingCounter::AddTokens(RoutingShares* owner, TokenRouting* last, int64_t tokens) {
-  segments_.push_back({owner, last, tokens});
-  if (owner != nullptr) Prepare(*owner, tokens);
-  if (last != nullptr) {
-    last->experts.resize(static_cast<size_t>(mixture_layers_));
-    last->weights.resize(static_cast<size_t>(mixture_layers_));
-  }
+void RoutingCounter::AddTokens(const Owner& owner, int64_t tokens) {
+  segments_.push_back({owner, tokens});
+  if (owner.shares != nullptr) Prepare(*owner.shares, tokens);
+  if (owner.last == nullptr) return;
+  owner.last->experts.resize(static_cast<size_t>(mixture_layers_));
+  owner.last->weights.resize(static_cast<size_t>(mixture_layers_));
 }
 
 void RoutingCounter::Count(RoutingShares& shares, size_t layer,
@@ -52,7 +51,7 @@ void RoutingCounter::Count(RoutingShares& shares, size_t layer,
   for (const int32_t expert : ids) ++shares.chosen[layer][static_cast<size_t>(expert)];
 }
 
-void RoutingCounter::OnRouting(int64_t layer, std::span<const float> /*logits*/,
+void RoutingCounter::OnRouting(int64_t layer, std::span<const float> logits,
                                std::span<const int32_t> ids, std::span<const float> weights) {
   const auto index = static_cast<size_t>(mixture_index_[static_cast<size_t>(layer)]);
   {
@@ -60,18 +59,20 @@ void RoutingCounter::OnRouting(int64_t layer, std::span<const float> /*logits*/,
     Prepare(total_, index == 0 ? std::ssize(ids) / used_ : 0);
     Count(total_, index, ids);
   }
+  const auto used = static_cast<size_t>(used_);
   size_t next = 0;
-  for (const Segment& segment : segments_) {
-    const auto choices = static_cast<size_t>(segment.tokens * used_);
-    if (segment.owner != nullptr) Count(*segment.owner, index, ids.subspan(next, choices));
+  for (const auto& [owner, tokens] : segments_) {
+    const auto choices = static_cast<size_t>(tokens) * used;
+    const auto own_ids = ids.subspan(next, choices);
+    const auto own_weights = weights.subspan(next, choices);
     next += choices;
-    if (segment.last == nullptr) continue;
-    const size_t first = next - static_cast<size_t>(used_);
-    const auto end = static_cast<ptrdiff_t>(next);
-    segment.last->experts[index].assign(ids.begin() + static_cast<ptrdiff_t>(first),
-                                        ids.begin() + end);
-    segment.last->weights[index].assign(weights.begin() + static_cast<ptrdiff_t>(first),
-                                        weights.begin() + end);
+    if (owner.shares != nullptr) Count(*owner.shares, index, own_ids);
+    if (owner.tracer != nullptr) owner.tracer->OnRouting(layer, logits, own_ids, own_weights);
+    if (owner.last == nullptr) continue;
+    const auto last_ids = own_ids.last(used);
+    const auto last_weights = own_weights.last(used);
+    owner.last->experts[index].assign(last_ids.begin(), last_ids.end());
+    owner.last->weights[index].assign(last_weights.begin(), last_weights.end());
   }
 }
 
@@ -84,6 +85,7 @@ RoutingTracer::RoutingTracer(const ModelConfig& config, RoutingTrace* trace)
     : mixture_index_(MixtureLayerIndex(config)), trace_(trace) {
   if (trace == nullptr) return;
   *trace = {};
+  trace->experts = config.router.experts;
   trace->experts_per_token = config.router.used;
   for (size_t layer = 0; layer < config.layers.size(); ++layer) {
     if (config.layers[layer].sparse)

@@ -134,6 +134,13 @@ bool RunningRequest::Emit(TokenId token, const std::string& text, std::span<cons
                     .routing = routed ? &token_routing_ : nullptr});
 }
 
+RoutingCounter::Owner RunningRequest::routing(const ModelConfig& config) {
+  if (request_.record_routing && !tracer_) tracer_.emplace(config, &completion_.routing_trace);
+  return {.shares = request_.observe_routing ? &completion_.routing : nullptr,
+          .tracer = tracer_ ? &*tracer_ : nullptr,
+          .last = request_.trace_routing ? &token_routing_ : nullptr};
+}
+
 Completion RunningRequest::TakeCompletion() {
   completion_.timings = {.queue_s = Seconds(submitted_, started_),
                          .prefill_s = Seconds(started_, first_token_),

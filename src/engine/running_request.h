@@ -7,6 +7,7 @@
 #include <vector>
 
 #include "engine/hidden_pooler.h"
+#include "engine/routing_recorder.h"
 #include "engine/stop_strings.h"
 #include "memory/kv_cache.h"
 #include "moxie/generate.h"
@@ -67,8 +68,8 @@ class RunningRequest {
   void MarkReused(int64_t tokens) { completion_.reused_tokens = tokens; }
   /// The finished answer; once.
   Completion TakeCompletion();
-  TokenRouting* token_routing() { return request_.trace_routing ? &token_routing_ : nullptr; }
-  RoutingShares* routing() { return request_.observe_routing ? &completion_.routing : nullptr; }
+  /// What of its tokens' routing is wanted; of a model that is a mixture.
+  RoutingCounter::Owner routing(const ModelConfig& config);
 
   // The scheduler's book-keeping.
   SequenceId sequence = -1;
@@ -94,6 +95,7 @@ class RunningRequest {
   Completion completion_;
   TokenRouting token_routing_;
   PooledStates pooled_;
+  std::optional<RoutingTracer> tracer_;
   Clock::time_point submitted_, started_, first_token_, last_token_;
 };
 

@@ -249,8 +249,7 @@ void Scheduler::AddChunk(RunningRequest& request, int64_t tokens, bool score) {
                                       : LogitRows::kNone});
   batch_.push_back(&request);
   hidden_.AddTokens(request.answering() ? nullptr : request.pooled(), tokens);
-  if (parts_.config.is_mixture())
-    routing_.AddTokens(request.routing(), request.token_routing(), tokens);
+  if (parts_.config.is_mixture()) routing_.AddTokens(request.routing(parts_.config), tokens);
 }
 
 void Scheduler::TakeResults() {
@@ -292,8 +291,10 @@ void Scheduler::TakeResults() {
 void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
   const int64_t pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
   const int64_t free_pages = std::min(FreePages(), pages);
+  const ExpertTraffic traffic = parts_.experts->traffic();
   const std::lock_guard lock(mutex_);
   ++stats_.passes;
+  stats_.expert_store = traffic;
   stats_.prompt_tokens += prompt_tokens;
   stats_.generated_tokens += generated;
   stats_.kv_pages = pages;

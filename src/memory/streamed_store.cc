@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <chrono>
+#include <cstdlib>
 #include <limits>
 #include <utility>
 #include <vector>
@@ -54,8 +55,7 @@ class StreamedExpertStore final : public ExpertStore {
         memory_(std::move(memory)),
         slot_bytes_(ExpertSlotBytes(weights)),
         experts_per_layer_(MostExperts(weights)),
-        policy_(std::ssize(weights.layers) * static_cast<int64_t>(experts_per_layer_),
-                kCacheHalfLife),
+        policy_(std::ssize(weights.layers), static_cast<int64_t>(experts_per_layer_)),
         slot_of_(weights.layers.size() * experts_per_layer_, kNone),
         slots_(static_cast<size_t>(slots)) {
     missing_.reserve(experts_per_layer_);
@@ -105,7 +105,7 @@ class StreamedExpertStore final : public ExpertStore {
   PageBuffer memory_;  ///< [slots, slot_bytes]
   const int64_t slot_bytes_;
   const size_t experts_per_layer_;
-  CachePolicy policy_;
+  NextUsePolicy policy_;
   std::vector<int32_t> slot_of_;  ///< [layers, experts] or kNone
   std::vector<Slot> slots_;
   const int64_t bytes_before_ = reader_.bytes_read();
@@ -126,13 +126,13 @@ Result<void> StreamedExpertStore::Begin(int64_t layer, std::span<const int32_t> 
   StartTurn();
   reading_ = 0;
   for (Slot& slot : slots_) slot.wanted = false;
+  policy_.Visit(layer, experts);
   for (const int32_t expert : experts) {
     const auto item = static_cast<int32_t>(ItemOf(expert));
     if (!LiesInFiles(WeightsOf(item))) {
       ready_.push_back({expert, ViewOf(WeightsOf(item))});
       continue;
     }
-    policy_.Use(item);
     const int32_t slot = slot_of_[static_cast<size_t>(item)];
     if (slot == kNone) {
       ++traffic_.misses;
@@ -196,7 +196,8 @@ int32_t StreamedExpertStore::FreeSlot() const {
     const Slot& slot = slots_[i];
     if (slot.state == State::kEmpty) return static_cast<int32_t>(i);
     if (slot.state == State::kReading || slot.wanted) continue;
-    const double rank = policy_.Rank(slot.item);
+    const auto [layer, expert] = std::div(slot.item, static_cast<int32_t>(experts_per_layer_));
+    const double rank = policy_.Rank(layer, expert);
     if (rank < least) {
       least = rank;
       best = static_cast<int32_t>(i);
@@ -298,8 +299,9 @@ FileReader::Options StreamReaderOptions(const ModelWeights& weights) {
 
 int64_t StreamedStoreBytes(const ModelWeights& weights, int64_t slots) {
   const int64_t items = std::ssize(weights.layers) * static_cast<int64_t>(MostExperts(weights));
-  const int64_t tables = items * static_cast<int64_t>(sizeof(double) + sizeof(int32_t)) +
-                         slots * static_cast<int64_t>(sizeof(StreamedExpertStore::Slot));
+  const int64_t tables =
+      items * (NextUsePolicy::kExpertBytes + static_cast<int64_t>(sizeof(int32_t))) +
+      slots * static_cast<int64_t>(sizeof(StreamedExpertStore::Slot));
   return slots * ExpertSlotBytes(weights) + RoundUpToPage(tables);
 }
 

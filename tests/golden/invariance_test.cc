@@ -2,8 +2,10 @@
 // pages; and what may change them only a little: the cache's type.
 #include <gtest/gtest.h>
 
+#include <map>
 #include <random>
 
+#include "moxie/routing.h"
 #include "support/golden.h"
 
 namespace moxie {
@@ -98,6 +100,48 @@ TEST_P(Invariance, StreamingExpertsLeavesEveryBitAlone) {
       EXPECT_LE(all.misses, slots);
     }
   }
+}
+
+/// The routing of single steps.
+class StepRecorder final : public RoutingObserver {
+ public:
+  explicit StepRecorder(const ModelConfig& config) {
+    trace.experts = config.router.experts;
+    trace.experts_per_token = config.router.used;
+    for (size_t layer = 0; layer < config.layers.size(); ++layer) {
+      if (!config.layers[layer].sparse) continue;
+      layer_index.emplace(layer, trace.layers.size());
+      trace.layers.emplace_back();
+    }
+  }
+  void OnRouting(int64_t layer, std::span<const float>, std::span<const int32_t> ids,
+                 std::span<const float>) override {
+    const size_t index = layer_index.at(static_cast<size_t>(layer));
+    if (index == 0) ++trace.tokens;
+    auto& experts = trace.layers[index].experts;
+    experts.insert(experts.end(), ids.begin(), ids.end());
+  }
+  RoutingTrace trace;
+  std::map<size_t, size_t> layer_index;
+};
+
+TEST_P(Invariance, TheStoreFindsWhatItsReplayFinds) {
+  const ModelConfig& config = model_->config;
+  const bool all_layers =
+      std::ranges::all_of(config.layers, [](const LayerConfig& layer) { return layer.sparse; });
+  if (StreamedExperts(model_->weights) == 0 || !all_layers) return;
+  const int64_t slots = StreamedExperts(model_->weights) / 2;
+  if (slots < config.router.used) return;
+  Runner streamed(*model_, {.kernels = &BestKernelSet(), .expert_slots = slots});
+  StepRecorder recorder(config);
+  const SequenceId sequence = streamed.NewSequence();
+  for (const int32_t id : RandomIds(200, 12))
+    streamed.Run(sequence, {&id, 1}, {.routing = &recorder});
+  const ExpertTraffic traffic = streamed.store->traffic();
+  const double rate = ReplayRouting(recorder.trace, slots)[0].hit_rate;
+  EXPECT_DOUBLE_EQ(static_cast<double>(traffic.hits),
+                   rate * static_cast<double>(traffic.hits + traffic.misses));
+  EXPECT_GT(traffic.hits, 0);
 }
 
 TEST_P(Invariance, ForkedAndTruncatedSequencesContinueAsIfAlone) {
