@@ -60,7 +60,7 @@ struct Figures {
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   int64_t peak_memory_bytes = 0;  ///< before the bound was measured, which takes a buffer
-  Bound bound;
+  std::optional<Bound> bound;     ///< where all weights lie in memory
   PartShares prefill_parts;
   PartShares decode_parts;
   Traffic prefill_traffic, decode_traffic;  ///< where experts are streamed
@@ -191,7 +191,11 @@ Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
   timer.Finish();
   if (!model.streams_experts() || !arguments.profile.empty())
     MOXIE_TRY(MeasureParts(model, engine, arguments, figures));
-  MOXIE_TRY_ASSIGN(figures.bound, MeasureBound(model));
+  // Measuring the bound takes memory that a budget has no room for, and the disk is the bound
+  // there.
+  if (!model.streams_experts()) {
+    MOXIE_TRY_ASSIGN(figures.bound.emplace(), MeasureBound(model));
+  }
   return figures;
 }
 
@@ -217,15 +221,15 @@ std::string ToJson(const Model& model, const Figures& figures) {
       {"load_s", model.load_seconds()},
       {"kernels", model.kernels()},
       {"threads", model.threads()},
-      {"bound",
-       {{"prefill_tokens_per_s", figures.bound.prefill_tokens_per_s},
-        {"decode_tokens_per_s", figures.bound.decode_tokens_per_s},
-        {"operations_per_s", figures.bound.operations_per_s},
-        {"operations_per_token", model.operations_per_token()},
-        {"memory_bytes_per_s", figures.bound.memory_bytes_per_s},
-        {"bytes_per_token", model.bytes_per_token()}}},
       {"parts",
        {{"prefill", ToJson(figures.prefill_parts)}, {"decode", ToJson(figures.decode_parts)}}}};
+  if (figures.bound)
+    out["bound"] = {{"prefill_tokens_per_s", figures.bound->prefill_tokens_per_s},
+                    {"decode_tokens_per_s", figures.bound->decode_tokens_per_s},
+                    {"operations_per_s", figures.bound->operations_per_s},
+                    {"operations_per_token", model.operations_per_token()},
+                    {"memory_bytes_per_s", figures.bound->memory_bytes_per_s},
+                    {"bytes_per_token", model.bytes_per_token()}};
   if (model.streams_experts())
     out["experts"] = {{"prefill", ToJson(figures.prefill_traffic)},
                       {"decode", ToJson(figures.decode_traffic)},
@@ -246,17 +250,22 @@ void PrintText(const Model& model, const Figures& figures) {
   const auto row = [](const std::string& name, const std::string& text) {
     Print(Styled(stdout, Style::kBold, name) + std::string(12 - name.size(), ' ') + text + "\n");
   };
-  const auto beside = [](double value, double bound, const std::string& why) {
-    return FormatFixed(value, 1) + " tokens/s, " + FormatFixed(100 * value / bound, 0) + " % of " +
+  const auto speed = [](double value) { return FormatFixed(value, 1) + " tokens/s"; };
+  const auto beside = [&](double value, double bound, const std::string& why) {
+    return speed(value) + ", " + FormatFixed(100 * value / bound, 0) + " % of " +
            FormatFixed(bound, 0) + " (" + why + ")";
   };
-  const Bound& bound = figures.bound;
-  row("prefill", beside(figures.prefill_tokens_per_s, bound.prefill_tokens_per_s,
-                        FormatFixed(bound.operations_per_s / 1e9, 0) + " GOP/s with " +
-                            std::string(model.main_type()) + " in cache"));
-  row("decode", beside(figures.decode_tokens_per_s, bound.decode_tokens_per_s,
-                       FormatFixed(bound.memory_bytes_per_s / 1e9, 1) + " GB/s over " +
-                           FormatBytes(model.bytes_per_token()) + " a token"));
+  if (const std::optional<Bound>& bound = figures.bound) {
+    row("prefill", beside(figures.prefill_tokens_per_s, bound->prefill_tokens_per_s,
+                          FormatFixed(bound->operations_per_s / 1e9, 0) + " GOP/s with " +
+                              std::string(model.main_type()) + " in cache"));
+    row("decode", beside(figures.decode_tokens_per_s, bound->decode_tokens_per_s,
+                         FormatFixed(bound->memory_bytes_per_s / 1e9, 1) + " GB/s over " +
+                             FormatBytes(model.bytes_per_token()) + " a token"));
+  } else {
+    row("prefill", speed(figures.prefill_tokens_per_s));
+    row("decode", speed(figures.decode_tokens_per_s));
+  }
   if (model.streams_experts()) {
     row("experts", FormatTraffic(figures.prefill_traffic) + " while prefilling, " +
                        FormatTraffic(figures.decode_traffic) + " while decoding (" +

@@ -1,3 +1,5 @@
+#include <algorithm>
+#include <chrono>
 #include <cstdio>
 #include <memory>
 
@@ -55,8 +57,7 @@ class Streamer {
   explicit Streamer(bool silent) : silent_(silent), bar_("reading the prompt") {}
 
   bool Handle(const Event& event, int64_t prompt_tokens) {
-    if (event.token < 0 && event.text.empty())
-      bar_.Show(static_cast<double>(event.prompt_done) / static_cast<double>(prompt_tokens));
+    if (event.token < 0 && event.text.empty()) ShowPrompt(event.prompt_done, prompt_tokens);
     if (event.token >= 0) bar_.Clear();
     if (!silent_ && !event.text.empty()) {
       Print(event.text);
@@ -73,7 +74,19 @@ class Streamer {
   }
 
  private:
+  using Clock = std::chrono::steady_clock;
+
+  /// Rate and time left of a prompt that takes more than one pass.
+  void ShowPrompt(int64_t done, int64_t tokens) {
+    const double seconds = std::chrono::duration<double>(Clock::now() - start_).count();
+    const double rate = static_cast<double>(done) / std::max(seconds, 1e-9);
+    bar_.Show(static_cast<double>(done) / static_cast<double>(tokens),
+              "of " + std::to_string(tokens) + " tokens, " + FormatFixed(rate, 0) + " tokens/s, " +
+                  FormatFixed(static_cast<double>(tokens - done) / rate, 0) + " s left");
+  }
+
   bool silent_;
+  const Clock::time_point start_ = Clock::now();
   ProgressBar bar_;
   bool within_line_ = false;
 };

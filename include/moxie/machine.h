@@ -23,9 +23,9 @@ struct MachineReport {
   int usable_cpus = 0;  ///< affinity mask and cgroup quota
   std::vector<KernelSetReport> kernel_sets;
   int64_t memory_bytes = 0;
-  int64_t memory_available_bytes = 0;
-  int64_t memory_limit_bytes = 0;  ///< the least of memory, cgroup limits and RLIMIT_AS
-  std::string memory_limit_by;     ///< "machine", "cgroup" or "rlimit"
+  int64_t memory_available_bytes = 0;  ///< besides what is occupied now, cgroup limits included
+  int64_t memory_limit_bytes = 0;      ///< the least of memory, cgroup limits and RLIMIT_AS
+  std::string memory_limit_by;         ///< "machine", "cgroup" or "rlimit"
 };
 
 /// Looks at the machine; measures nothing.

@@ -16,6 +16,25 @@ bool Lists(std::string_view list, std::string_view name) {
   return false;
 }
 
+int64_t IntegerIn(const std::string& file) {
+  std::ifstream in(file);
+  int64_t value = 0;
+  return in >> value ? value : 0;
+}
+
+/// Bytes of page cache in lines of "name value": what memory.stat says of the group and those
+/// below it.
+int64_t FileCacheBytes(const std::string& file, bool v2) {
+  std::ifstream in(file);
+  int64_t bytes = 0, value = 0;
+  for (std::string name; in >> name >> value;) {
+    const std::string_view own = std::string_view(name).substr(v2 || name.size() < 6 ? 0 : 6);
+    if (!v2 && !name.starts_with("total_")) continue;
+    if (own == "inactive_file" || own == "active_file") bytes += value;
+  }
+  return bytes;
+}
+
 /// The number that a file begins with, if it is positive ("max" and -1 mean no limit).
 std::optional<double> PositiveIn(std::istream& in) {
   double value = 0;
@@ -53,6 +72,21 @@ std::optional<double> CgroupCpuLimit(const CgroupFiles& files) {
     std::ifstream second(folder + "/cpu.cfs_period_us");
     const std::optional<double> period = PositiveIn(v2 ? first : second);
     if (quota && period && (!least || *quota / *period < *least)) least = *quota / *period;
+  });
+  return least;
+}
+
+std::optional<CgroupMemory> CgroupMemoryLeft(const CgroupFiles& files) {
+  std::optional<CgroupMemory> least;
+  ForEachCgroup(files, "memory", [&](const std::string& folder, bool v2) {
+    const int64_t limit = IntegerIn(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
+    if (limit <= 0) return;  // "max" is none.
+    const int64_t usage = IntegerIn(folder + (v2 ? "/memory.current" : "/memory.usage_in_bytes"));
+    const int64_t used = usage - FileCacheBytes(folder + "/memory.stat", v2);
+    const CgroupMemory here{limit, std::max<int64_t>(limit - std::max<int64_t>(used, 0), 0)};
+    if (!least) least = here;
+    least->limit_bytes = std::min(least->limit_bytes, here.limit_bytes);
+    least->available_bytes = std::min(least->available_bytes, here.available_bytes);
   });
   return least;
 }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
@@ -21,5 +22,16 @@ void ForEachCgroup(const CgroupFiles& files, std::string_view controller,
 
 /// The least CPU quota of these groups, in CPUs; nothing where none has one.
 std::optional<double> CgroupCpuLimit(const CgroupFiles& files = {});
+
+/// What the memory limits of these groups leave.
+struct CgroupMemory {
+  int64_t limit_bytes = 0;  ///< the least limit
+  /// What can still be taken under all of them: limit less usage, page cache that can be dropped
+  /// not counted.
+  int64_t available_bytes = 0;
+};
+
+/// Nothing where no group has a limit.
+std::optional<CgroupMemory> CgroupMemoryLeft(const CgroupFiles& files = {});
 
 }  // namespace moxie

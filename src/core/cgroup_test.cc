@@ -20,6 +20,9 @@ class Cgroup : public ::testing::Test {
   std::optional<double> Limit() const {
     return CgroupCpuLimit({.groups = folder_.path() / "groups", .mount = folder_.path() / "fs"});
   }
+  std::optional<CgroupMemory> MemoryLeft() const {
+    return CgroupMemoryLeft({.groups = folder_.path() / "groups", .mount = folder_.path() / "fs"});
+  }
 
   testing::TempFolder folder_;
 };
@@ -43,6 +46,39 @@ TEST_F(Cgroup, TakesTheLeastQuotaOfVersion1) {
   Write("fs/cpu/a/b/cpu.cfs_quota_us", "25000\n");
   Write("fs/cpu/a/b/cpu.cfs_period_us", "50000\n");
   EXPECT_EQ(Limit(), 0.5);
+}
+
+// memory.stat of version 2 counts a group with those below it; of version 1, "total_" does.
+TEST_F(Cgroup, SaysWhatOthersLeaveOfVersion2) {
+  Write("groups", "0::/outer/inner\n");
+  Write("fs/outer/memory.max", "1000000\n");
+  Write("fs/outer/memory.current", "700000\n");
+  Write("fs/outer/memory.stat",
+        "anon 400000\nfile 300000\nactive_file 100000\n"
+        "inactive_file 150000\n");
+  Write("fs/outer/inner/memory.max", "max\n");
+  Write("fs/outer/inner/memory.current", "600000\n");
+  const auto left = MemoryLeft();
+  ASSERT_TRUE(left);
+  EXPECT_EQ(left->limit_bytes, 1000000);
+  EXPECT_EQ(left->available_bytes, 1000000 - (700000 - 250000));
+  Write("fs/outer/inner/memory.max", "500000\n");
+  EXPECT_EQ(MemoryLeft()->limit_bytes, 500000);
+  EXPECT_EQ(MemoryLeft()->available_bytes, 0);
+}
+
+TEST_F(Cgroup, SaysWhatOthersLeaveOfVersion1) {
+  Write("groups", "4:memory:/a\n");
+  Write("fs/memory/memory.limit_in_bytes", "9223372036854771712\n");
+  Write("fs/memory/a/memory.limit_in_bytes", "800000\n");
+  Write("fs/memory/a/memory.usage_in_bytes", "300000\n");
+  Write("fs/memory/a/memory.stat",
+        "inactive_file 5\ntotal_inactive_file 50000\n"
+        "total_active_file 10000\n");
+  const auto left = MemoryLeft();
+  ASSERT_TRUE(left);
+  EXPECT_EQ(left->limit_bytes, 800000);
+  EXPECT_EQ(left->available_bytes, 800000 - (300000 - 60000));
 }
 
 TEST_F(Cgroup, FindsNoneWhereNoneIs) {

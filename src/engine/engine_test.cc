@@ -68,6 +68,24 @@ TEST_P(EngineOnModel, GeneratesTheGoldenIdsHoweverThePromptIsCut) {
   }
 }
 
+TEST_P(EngineOnModel, SaysHowFarAPromptIs) {
+  const auto model = Open(GetParam(), 1, 1, 3);
+  ASSERT_NE(model, nullptr);
+  Engine engine(*model);
+  Request request = RequestFor(GoldenGreedy(GetParam()).front());
+  const auto tokens = static_cast<int64_t>(request.prompt.size());
+  std::vector<int64_t> done;
+  ASSERT_TRUE(engine.Run(request, [&](const Event& event) {
+    if (event.token < 0 && event.text.empty()) done.push_back(event.prompt_done);
+    if (event.token >= 0) {
+      EXPECT_EQ(event.prompt_done, tokens);
+    }
+    return true;
+  }));
+  for (size_t i = 0; i < done.size(); ++i) EXPECT_EQ(done[i], static_cast<int64_t>(3 * (i + 1)));
+  EXPECT_EQ(std::ssize(done), (tokens - 1) / 3);
+}
+
 TEST_P(EngineOnModel, ManyRequestsAtOnceDisturbNobody) {
   const auto model = Open(GetParam(), 3, 3, 7);
   ASSERT_NE(model, nullptr);

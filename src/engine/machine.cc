@@ -54,24 +54,6 @@ int64_t MemInfoBytes(std::string_view key) {
   return std::strtoll(FieldOf("/proc/meminfo", key).c_str(), nullptr, 10) * 1024;
 }
 
-/// A file that holds one number ("max" and anything else that is none: nothing).
-std::optional<int64_t> NumberIn(const std::string& file) {
-  std::ifstream in(file);
-  int64_t value = 0;
-  if (in >> value && value > 0) return value;
-  return std::nullopt;
-}
-
-/// The least memory limit of this process's control group and those above it.
-std::optional<int64_t> CgroupLimit() {
-  std::optional<int64_t> least;
-  ForEachCgroup({}, "memory", [&](const std::string& folder, bool v2) {
-    const auto limit = NumberIn(folder + (v2 ? "/memory.max" : "/memory.limit_in_bytes"));
-    if (limit && (!least || *limit < *least)) least = limit;
-  });
-  return least;
-}
-
 void FindMemoryLimit(MachineReport& report) {
   report.memory_limit_bytes = report.memory_bytes;
   report.memory_limit_by = "machine";
@@ -80,7 +62,10 @@ void FindMemoryLimit(MachineReport& report) {
     report.memory_limit_bytes = limit;
     report.memory_limit_by = by;
   };
-  if (const std::optional<int64_t> limit = CgroupLimit()) lower(*limit, "cgroup");
+  if (const std::optional<CgroupMemory> group = CgroupMemoryLeft()) {
+    lower(group->limit_bytes, "cgroup");
+    report.memory_available_bytes = std::min(report.memory_available_bytes, group->available_bytes);
+  }
   rlimit limit{};
   if (getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY)
     lower(static_cast<int64_t>(limit.rlim_cur), "rlimit");

@@ -1,6 +1,7 @@
 #include "moxie/model.h"
 
 #include <chrono>
+#include <new>
 #include <string>
 
 #include "core/process_memory.h"
@@ -46,7 +47,8 @@ Result<void> TakeMemory(const std::string& path, Model::Parts& parts) {
 Model::Model(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Model::~Model() = default;
 
-Result<std::unique_ptr<Model>> Model::Open(const std::string& path, const ModelOptions& options) {
+Result<std::unique_ptr<Model>> Model::Open(const std::string& path,
+                                           const ModelOptions& options) try {
   const auto start = std::chrono::steady_clock::now();
   MOXIE_TRY_ASSIGN(std::unique_ptr<Parts> parts, ReadHead(path, options));
   MOXIE_TRY_ASSIGN(parts->adapters, LoadAdapters(parts->options, parts->config));
@@ -54,6 +56,8 @@ Result<std::unique_ptr<Model>> Model::Open(const std::string& path, const ModelO
   parts->load_seconds =
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   return std::unique_ptr<Model>(new Model(std::move(parts)));
+} catch (const std::bad_alloc&) {
+  return Error{ErrorCode::kOverBudget, path + ": the system has not the memory to open it"};
 }
 
 const Tokenizer& Model::tokenizer() const { return *parts_->tokenizer; }

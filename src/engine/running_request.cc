@@ -128,6 +128,7 @@ bool RunningRequest::Emit(TokenId token, const std::string& text, std::span<cons
     logprobs = TokenLogprobs(logits, token, request_.top_logprobs);
   const bool routed = token >= 0 && !token_routing_.experts.empty();
   return on_event_({.request = id_,
+                    .prompt_done = std::min(computed, completion_.prompt_tokens),
                     .token = token,
                     .text = text,
                     .logprobs = std::span(logprobs),

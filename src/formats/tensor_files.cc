@@ -49,11 +49,11 @@ Result<MappedFile> MappedFile::Open(const std::filesystem::path& path) {
     address = ::mmap(nullptr, size, PROT_READ, MAP_PRIVATE, fd, 0);
     if (address == MAP_FAILED) failure = errno;
   }
-  ::close(fd);
-  if (failure != 0) return Failed(path, "mapped", failure);
-  if (!regular) return Error{ErrorCode::kIo, path.string() + ": is not a regular file"};
   MappedFile file;
   file.path_ = path;
+  file.fd_ = fd;
+  if (failure != 0) return Failed(path, "mapped", failure);
+  if (!regular) return Error{ErrorCode::kIo, path.string() + ": is not a regular file"};
   file.identity_ = IdentityFrom(status);
   if (size > 0) file.bytes_ = {static_cast<const std::byte*>(address), size};
   return file;
@@ -61,11 +61,13 @@ Result<MappedFile> MappedFile::Open(const std::filesystem::path& path) {
 
 MappedFile::MappedFile(MappedFile&& other) noexcept
     : path_(std::move(other.path_)),
+      fd_(std::exchange(other.fd_, -1)),
       identity_(other.identity_),
       bytes_(std::exchange(other.bytes_, {})) {}
 
 MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
   std::swap(path_, other.path_);
+  std::swap(fd_, other.fd_);
   std::swap(identity_, other.identity_);
   std::swap(bytes_, other.bytes_);
   return *this;
@@ -73,6 +75,21 @@ MappedFile& MappedFile::operator=(MappedFile&& other) noexcept {
 
 MappedFile::~MappedFile() {
   if (!bytes_.empty()) ::munmap(const_cast<std::byte*>(bytes_.data()), bytes_.size());
+  if (fd_ >= 0) ::close(fd_);
+}
+
+Result<void> MappedFile::Read(uint64_t offset, std::span<std::byte> to) const {
+  while (!to.empty()) {
+    const ssize_t got = ::pread(fd_, to.data(), to.size(), static_cast<off_t>(offset));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0) return Failed(path_, "read", errno);
+    if (got == 0)
+      return Error{ErrorCode::kIo, path_.string() + ": ends at byte " + std::to_string(offset) +
+                                       ", but was longer when it was opened"};
+    to = to.subspan(static_cast<size_t>(got));
+    offset += static_cast<uint64_t>(got);
+  }
+  return {};
 }
 
 int64_t MappedFile::CachedBytes() const {
@@ -159,6 +176,12 @@ TensorFiles::Place TensorFiles::Locate(const std::byte* mapped) const {
 const TensorInfo* TensorFiles::Find(std::string_view name) const {
   const auto it = by_name_.find(name);
   return it == by_name_.end() ? nullptr : &tensors_[it->second];
+}
+
+Result<std::vector<std::byte>> TensorFiles::Read(const TensorInfo& tensor) const {
+  std::vector<std::byte> bytes(tensor.bytes);
+  MOXIE_TRY(files_[static_cast<size_t>(tensor.file)].Read(tensor.offset, bytes));
+  return bytes;
 }
 
 void TensorFiles::ReleasePages() const {

@@ -41,6 +41,12 @@ class MappedFile {
   std::span<const std::byte> bytes() const { return bytes_; }
   const FileIdentity& identity() const { return identity_; }  ///< when it was mapped
 
+  /// Reads bytes of the file as it was when it was mapped. Unlike a look into the mapping, which
+  /// ends the process where the file has been cut short meanwhile, this says so.
+  ///
+  /// Errors: kIo.
+  Result<void> Read(uint64_t offset, std::span<std::byte> to) const;
+
   /// Bytes that lie in the page cache now, in whole pages. Where the file belongs to another user
   /// the system says that all do.
   int64_t CachedBytes() const;
@@ -51,6 +57,7 @@ class MappedFile {
  private:
   MappedFile() = default;
   std::filesystem::path path_;
+  int fd_ = -1;
   FileIdentity identity_;
   std::span<const std::byte> bytes_;
 };
@@ -110,6 +117,9 @@ class TensorFiles {
   std::span<const std::byte> Bytes(const TensorInfo& tensor) const {
     return files_[static_cast<size_t>(tensor.file)].bytes().subspan(tensor.offset, tensor.bytes);
   }
+
+  /// A copy of the tensor's bytes, for which the mapping is not touched. Errors: kIo.
+  Result<std::vector<std::byte>> Read(const TensorInfo& tensor) const;
 
   /// Lets go of the pages that were touched so far: they stop counting as this process's memory and
   /// come back when they are touched again. Safe to call while others read.

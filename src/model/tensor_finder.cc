@@ -101,7 +101,8 @@ Result<std::vector<float>> TensorFinder::Values(const TensorInfo& tensor) const 
         tensor, "has type " + std::string(NameOf(tensor.type)) + ", but must be f32, f16 or bf16");
   }
   std::vector<float> values(static_cast<size_t>(tensor.elements()));
-  Dequantize(tensor.type, Data(tensor), tensor.elements(), values.data());
+  MOXIE_TRY_ASSIGN(const std::vector<std::byte> bytes, files_.tensors.Read(tensor));
+  Dequantize(tensor.type, bytes.data(), tensor.elements(), values.data());
   return values;
 }
 

@@ -17,6 +17,7 @@
 #include "forward/decoder.h"
 #include "memory/file_reader.h"
 #include "memory/streamed_store.h"
+#include "support/faulty_backend.h"
 #include "support/shared.h"
 #include "support/source_dir.h"
 
@@ -97,12 +98,11 @@ struct Runner {
     int32_t sequences = 4;
     std::vector<const AdapterWeights*> adapters = {};
     int64_t expert_slots = 0;  ///< 0: all weights in memory; else experts streamed into as many
+    Faults* faults = nullptr;  ///< of the disk that they are streamed from
   };
 
   Runner(const LoadedModel& model, const Setup& setup)
-      : vocab(model.config.vocab_size),
-        threads(setup.threads),
-        store(MakeStore(model, setup.expert_slots)) {
+      : vocab(model.config.vocab_size), threads(setup.threads), store(MakeStore(model, setup)) {
     auto made_cache = KvCache::Create(model.config, {.type = setup.cache,
                                                      .capacity_tokens = setup.capacity_tokens,
                                                      .page_tokens = setup.page_tokens,
@@ -119,15 +119,21 @@ struct Runner {
     decoder = std::move(*made_decoder);
   }
 
-  std::unique_ptr<ExpertStore> MakeStore(const LoadedModel& model, int64_t slots) {
-    if (slots == 0) return MakeResidentExpertStore(model.weights);
-    auto made = FileReader::Create(model.files.tensors.files(), StreamReaderOptions(model.weights));
+  std::unique_ptr<ExpertStore> MakeStore(const LoadedModel& model, const Setup& setup) {
+    if (setup.expert_slots == 0) return MakeResidentExpertStore(model.weights);
+    FileReader::Options options = StreamReaderOptions(model.weights);
+    if (Faults* const faults = setup.faults; faults != nullptr) {
+      options.wrap = [faults](std::unique_ptr<ReadBackend> backend) {
+        return std::make_unique<FaultyBackend>(std::move(backend), *faults);
+      };
+    }
+    auto made = FileReader::Create(model.files.tensors.files(), options);
     if (!made) {
       ADD_FAILURE() << made.error().message;
       return nullptr;
     }
     reader = std::move(*made);
-    return *MakeStreamedExpertStore(model.weights, *reader, slots);
+    return *MakeStreamedExpertStore(model.weights, *reader, setup.expert_slots);
   }
 
   SequenceId NewSequence() { return *cache->CreateSequence(); }

@@ -1,0 +1,159 @@
+// What a process that reads its experts from disk keeps doing for as long as it runs: it takes no
+// memory, reads each expert once a pass, and says what went wrong.
+#include <gtest/gtest.h>
+
+#include <array>
+#include <cerrno>
+#include <random>
+
+#include "core/process_memory.h"
+#include "memory/resident_weights.h"
+#include "support/allocation_count.h"
+#include "support/golden.h"
+#include "support/temp_folder.h"
+
+namespace moxie {
+namespace {
+
+using namespace moxie::testing;
+
+class Streaming : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    const std::optional<std::filesystem::path> shared = SharedDir();
+    if (!shared) GTEST_SKIP() << "no reference models here";
+    auto loaded = LoadModel(*shared / "golden" / "mixtral-f32");
+    ASSERT_TRUE(loaded) << loaded.error().message;
+    model_ = std::move(*loaded);
+  }
+
+  /// Decodes tokens one at a time; false after an error.
+  bool Decode(Runner& runner, SequenceId sequence, int tokens) {
+    logits_.resize(static_cast<size_t>(runner.vocab));
+    for (int i = 0; i < tokens; ++i) {
+      const auto id = static_cast<int32_t>(random_() % static_cast<uint32_t>(runner.vocab));
+      const SequenceChunk chunk{sequence, {&id, 1}, LogitRows::kLast};
+      if (!runner.decoder->Forward({&chunk, 1}, *runner.cache, logits_)) return false;
+    }
+    return true;
+  }
+
+  std::unique_ptr<LoadedModel> model_;
+  std::vector<float> logits_;
+  std::mt19937 random_{1};
+};
+
+TEST_F(Streaming, ATokenAllocatesNothing) {
+  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = 3});
+  const SequenceId sequence = runner.NewSequence();
+  ASSERT_TRUE(Decode(runner, sequence, 1));
+  const int64_t misses = runner.store->traffic().misses;
+  const int64_t before = AllocationCount();
+  const bool good = Decode(runner, sequence, 100);
+  EXPECT_EQ(AllocationCount() - before, 0);
+  EXPECT_TRUE(good);
+  EXPECT_GT(runner.store->traffic().misses, misses);
+}
+
+TEST_F(Streaming, TenThousandTokensTakeNoMoreMemoryThanTheFirst) {
+  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = 3});
+  const auto thousand = [&] {
+    const SequenceId sequence = runner.NewSequence();
+    const bool good = Decode(runner, sequence, 1000);
+    runner.cache->FreeSequence(sequence);
+    return good;
+  };
+  ASSERT_TRUE(thousand());
+  const int64_t before = HeapBytes();
+  for (int i = 0; i < 10; ++i) ASSERT_TRUE(thousand());
+  EXPECT_LE(HeapBytes(), before);
+}
+
+/// A prompt of any length that is one batch reads what it needs of each expert once, through a
+/// cache of two.
+TEST_F(Streaming, APromptReadsEachExpertOnce) {
+  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = kLeastExpertSlots});
+  std::vector<int32_t> ids(200);
+  for (int32_t& id : ids)
+    id = static_cast<int32_t>(random_() % static_cast<uint32_t>(runner.vocab));
+  std::vector<float> logits(static_cast<size_t>(runner.vocab));
+  const SequenceChunk chunk{runner.NewSequence(), std::span(ids).first(128), LogitRows::kLast};
+  const SequenceChunk other{runner.NewSequence(), std::span(ids).subspan(128), LogitRows::kNone};
+  const SequenceChunk chunks[] = {chunk, other};
+  ASSERT_TRUE(runner.decoder->Forward(chunks, *runner.cache, logits));
+  const ExpertTraffic traffic = runner.store->traffic();
+  EXPECT_EQ(traffic.hits, 0);
+  EXPECT_EQ(traffic.misses, StreamedExperts(model_->weights));  // 200 tokens reach all of them.
+  EXPECT_LE(traffic.bytes_read, traffic.misses * ExpertSlotBytes(model_->weights));
+}
+
+/// Whatever the disk does, a token is right or there is an error, after which it can be had again.
+TEST_F(Streaming, AFailingDiskGivesErrorsAndNeverAWrongToken) {
+  std::vector<int32_t> ids(80);
+  for (int32_t& id : ids)
+    id = static_cast<int32_t>(random_() % static_cast<uint32_t>(model_->config.vocab_size));
+  Runner resident(*model_, {.kernels = &BestKernelSet()});
+  const std::vector<float> want = resident.RunInChunks(ids, std::array<size_t, 1>{1});
+  const auto vocab = static_cast<size_t>(resident.vocab);
+  struct Case {
+    Faults faults;
+    bool fails;
+  };
+  for (Case test : {Case{{.first = 40, .every = 7, .result = -EIO}, true},
+                    Case{{.first = 3, .every = 2, .result = -EINTR}, false},
+                    Case{{.first = 1, .every = 3, .shorten_to = 600}, false},
+                    Case{{.first = 9, .count = 1, .refusal = -EPERM}, false},
+                    Case{{.first = 31, .result = -EPERM, .only = "io_uring"}, false}}) {
+    Runner streamed(*model_,
+                    {.kernels = &BestKernelSet(), .expert_slots = 3, .faults = &test.faults});
+    const SequenceId sequence = streamed.NewSequence();
+    int errors = 0;
+    std::vector<float> logits(vocab);
+    for (size_t i = 0; i < ids.size() && errors < 1000; ++i) {
+      const SequenceChunk chunk{sequence, std::span(ids).subspan(i, 1), LogitRows::kLast};
+      const auto done = streamed.decoder->Forward({&chunk, 1}, *streamed.cache, logits);
+      if (done) {
+        ASSERT_TRUE(std::ranges::equal(logits, std::span(want).subspan(i * vocab, vocab))) << i;
+        continue;
+      }
+      ++errors;
+      EXPECT_EQ(done.error().code, ErrorCode::kIo);
+      EXPECT_NE(done.error().message.find(".safetensors: cannot be read: "), std::string::npos)
+          << done.error().message;
+      --i;  // Again.
+    }
+    EXPECT_EQ(errors > 0, test.fails) << test.faults.result;
+    EXPECT_GT(test.faults.injected, 0);
+  }
+}
+
+TEST_F(Streaming, AFileCutShortIsAnError) {
+  TempFolder folder;
+  std::filesystem::copy(*SharedDir() / "golden" / "mixtral-f32", folder / "model",
+                        std::filesystem::copy_options::recursive);
+  auto copy = LoadModel(folder / "model");
+  ASSERT_TRUE(copy) << copy.error().message;
+  model_ = std::move(*copy);
+  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = 3});
+  // As the engine does: all but the experts is read, and the mapping is not touched again.
+  auto reader = FileReader::Create(model_->files.tensors.files(), {});
+  ASSERT_TRUE(reader) << reader.error().message;
+  const auto memory =
+      LoadResident(model_->weights, model_->files.tensors, ResidentPart::kAllButExperts, **reader,
+                   [](int64_t) { return true; });
+  ASSERT_TRUE(memory) << memory.error().message;
+  const SequenceId sequence = runner.NewSequence();
+  ASSERT_TRUE(Decode(runner, sequence, 5));
+  for (const MappedFile& file : model_->files.tensors.files())
+    std::filesystem::resize_file(file.path(), 4096);
+  EXPECT_FALSE(Decode(runner, sequence, 100));
+  // Loading again does not touch the mapping either.
+  const auto again = LoadWeights(model_->files, model_->config);
+  ASSERT_FALSE(again);
+  EXPECT_EQ(again.error().code, ErrorCode::kIo);
+  EXPECT_NE(again.error().message.find("model.safetensors: ends at byte "), std::string::npos)
+      << again.error().message;
+}
+
+}  // namespace
+}  // namespace moxie
