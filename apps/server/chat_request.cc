@@ -42,17 +42,31 @@ void ReadToolChoice(Fields& fields, ChatRequest& chat) {
   if (needs_tools && chat.tools.empty()) fields.Fail("tool_choice", " needs tools");
 }
 
-Result<ConstraintPtr> FormatConstraint(const ModelHost& host, const Json& format) {
+Result<ConstraintPtr> FormatConstraint(ModelHost& host, const Json& format) {
   const std::string type = format.value("type", "");
   if (type == "text") return ConstraintPtr();
-  if (type == "json_object") return host.constraints().JsonObject();
+  if (type == "json_object")
+    return host.constraint_cache().Get("object", [&] { return host.constraints().JsonObject(); });
   const Json* holder = format.contains("json_schema") ? &format["json_schema"] : nullptr;
   if (type != "json_schema" || holder == nullptr || !holder->is_object() ||
       !holder->contains("schema"))
     return Error{ErrorCode::kInvalidInput,
                  "response_format must have type text, json_object, or json_schema with "
                  "json_schema.schema"};
-  return host.constraints().JsonSchema((*holder)["schema"].dump());
+  const std::string schema = (*holder)["schema"].dump();
+  return host.constraint_cache().Get("schema " + schema,
+                                     [&] { return host.constraints().JsonSchema(schema); });
+}
+
+Result<ConstraintPtr> ToolConstraint(ModelHost& host, const ChatRequest& chat) {
+  const std::string tools = chat.tools.dump();
+  const std::string key =
+      std::string(chat.parallel_tools ? "calls " : "call ") + Json(chat.tool_choice).dump() + tools;
+  return host.constraint_cache().Get(key, [&] {
+    return host.constraints().ToolCalls(
+        tools,
+        {.format = FormatOf(host), .choice = chat.tool_choice, .parallel = chat.parallel_tools});
+  });
 }
 
 }  // namespace
@@ -96,9 +110,7 @@ bool Prepare(ModelHost& host, const ChatRequest& chat, Request& request, ApiErro
   } else if (chat.has_tools()) {
     field = "tools";
     request.show_special = true;
-    constraint = host.constraints().ToolCalls(
-        chat.tools.dump(),
-        {.format = FormatOf(host), .choice = chat.tool_choice, .parallel = chat.parallel_tools});
+    constraint = ToolConstraint(host, chat);
   }
   if (constraint) {
     request.constraint = *constraint;

@@ -10,6 +10,7 @@
 #include "moxie/constraint.h"
 #include "moxie/generate.h"
 #include "moxie/model.h"
+#include "server/constraint_cache.h"
 
 namespace moxie::server {
 
@@ -43,6 +44,7 @@ class ModelHost {
   /// Indices, among all layers, of those with experts.
   const std::vector<int64_t>& mixture_layers() const { return description_.mixture_layer_indices; }
   const ConstraintCompiler& constraints() const { return constraints_; }
+  ConstraintCache& constraint_cache() { return constraint_cache_; }
   int64_t opened_at() const { return opened_at_; }
 
   /// Queues a request. The handlers are called in the server's thread, `on_finish` once, last.
@@ -62,6 +64,7 @@ class ModelHost {
   ModelOptions options_;
   std::unique_ptr<Model> model_;
   ConstraintCompiler constraints_;
+  ConstraintCache constraint_cache_;
   std::unique_ptr<Engine> engine_;
   Post post_;
   int64_t opened_at_;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 
+#include "moxie/machine.h"
 #include "server/json.h"
 #include "server/routes.h"
 
@@ -128,7 +129,18 @@ Result<std::shared_ptr<ModelHost>> Server::Open(const std::string& path,
       path, model, [&http = http_](std::function<void()> task) { http.Post(std::move(task)); });
 }
 
+double Server::DecodeBound(const ModelHost& host) const {
+  if (host.model().streams_experts()) return 0;
+  return memory_bytes_per_s_ / static_cast<double>(host.model().bytes_per_token());
+}
+
 Result<void> Server::OpenModels() {
+  // Before the models need the memory.
+  constexpr int64_t kMeasuredBytes = 128 << 20;
+  const int threads = options_.model.threads;
+  MOXIE_TRY_ASSIGN(
+      memory_bytes_per_s_,
+      MeasureMemoryBandwidth(threads > 0 ? threads : InspectMachine().usable_cpus, kMeasuredBytes));
   std::map<std::string, std::shared_ptr<ModelHost>> by_path;
   for (const ServedModel& served : options_.models) {
     std::shared_ptr<ModelHost>& host = by_path[served.path];

@@ -80,6 +80,9 @@ class Server {
   /// Errors: 404 with OpenAI's code model_not_found.
   std::shared_ptr<ModelHost> FindModel(const std::string& name, ApiError& error) const;
   const std::map<std::string, std::shared_ptr<ModelHost>>& models() const { return models_; }
+  /// Decoding's bound: what the machine's memory, measured once, reads a second over what a token
+  /// reads; 0 where experts are read from disk.
+  double DecodeBound(const ModelHost& host) const;
   const std::string& default_name() const { return options_.models.front().name; }
 
   int64_t unfinished = 0;  ///< choices queued and running
@@ -96,6 +99,7 @@ class Server {
   Log log_;
   std::map<std::string, std::shared_ptr<ModelHost>> models_;
   std::vector<std::weak_ptr<ModelHost>> hosts_;  // Also those that only finish what they began.
+  double memory_bytes_per_s_ = 0;
   std::thread reloader_;
   std::atomic<bool> reloading_ = false;
   std::atomic<bool> stopping_ = false;

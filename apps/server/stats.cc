@@ -56,20 +56,40 @@ struct Metric {
   const char* name;
   const char* type;
   const char* help;
-  int64_t EngineStats::*value;
+  double (*value)(const EngineStats&);
 };
 
+template <auto member>
+double Count(const EngineStats& stats) {
+  return static_cast<double>(stats.*member);
+}
+template <auto member>
+double Traffic(const EngineStats& stats) {
+  return static_cast<double>(stats.expert_store.*member);
+}
+
 constexpr Metric kMetrics[] = {
-    {"moxie_requests_running", "gauge", "Answers being computed", &EngineStats::running},
-    {"moxie_requests_waiting", "gauge", "Answers queued", &EngineStats::waiting},
-    {"moxie_forward_passes_total", "counter", "Forward passes", &EngineStats::passes},
+    {"moxie_requests_running", "gauge", "Answers being computed", Count<&EngineStats::running>},
+    {"moxie_requests_waiting", "gauge", "Answers queued", Count<&EngineStats::waiting>},
+    {"moxie_forward_passes_total", "counter", "Forward passes", Count<&EngineStats::passes>},
+    {"moxie_forward_seconds_total", "counter", "Time that forward passes took",
+     Count<&EngineStats::busy_s>},
     {"moxie_prompt_tokens_total", "counter", "Tokens of prompts computed",
-     &EngineStats::prompt_tokens},
+     Count<&EngineStats::prompt_tokens>},
     {"moxie_prefix_hit_tokens_total", "counter", "Tokens of prompts found in the cache",
-     &EngineStats::reused_tokens},
-    {"moxie_generated_tokens_total", "counter", "Tokens generated", &EngineStats::generated_tokens},
-    {"moxie_kv_pages", "gauge", "Pages of keys and values", &EngineStats::kv_pages},
-    {"moxie_kv_pages_used", "gauge", "Pages in use or kept", &EngineStats::kv_pages_used},
+     Count<&EngineStats::reused_tokens>},
+    {"moxie_generated_tokens_total", "counter", "Tokens generated",
+     Count<&EngineStats::generated_tokens>},
+    {"moxie_kv_pages", "gauge", "Pages of keys and values", Count<&EngineStats::kv_pages>},
+    {"moxie_kv_pages_used", "gauge", "Pages in use or kept", Count<&EngineStats::kv_pages_used>},
+    {"moxie_expert_store_hits_total", "counter", "Experts wanted and in memory",
+     Traffic<&ExpertTraffic::hits>},
+    {"moxie_expert_store_misses_total", "counter", "Experts wanted and read from disk",
+     Traffic<&ExpertTraffic::misses>},
+    {"moxie_expert_store_read_bytes_total", "counter", "Bytes of experts read from disk",
+     Traffic<&ExpertTraffic::bytes_read>},
+    {"moxie_expert_store_wait_seconds_total", "counter", "Time that computing waited for the disk",
+     Traffic<&ExpertTraffic::wait_s>},
 };
 
 void WriteLatencies(const Latencies& latencies, MetricsText& text) {
@@ -100,7 +120,7 @@ void GetStats(Server& server, const Call& call) {
   for (const auto& [name, host] : server.models()) {
     const ModelDescription& description = host->description();
     const EngineStats stats = host->engine().Stats();
-    models.push_back({{"name", name},
+    OrderedJson model{{"name", name},
                       {"family", description.family},
                       {"parameters", description.parameters},
                       {"active_parameters", description.active_parameters},
@@ -115,10 +135,19 @@ void GetStats(Server& server, const Call& call) {
                       {"waiting", stats.waiting},
                       {"prompt_tokens", stats.prompt_tokens},
                       {"generated_tokens", stats.generated_tokens},
+                      {"busy_s", stats.busy_s},
                       {"prefix_hit_tokens", stats.reused_tokens},
                       {"kv_pages", stats.kv_pages},
-                      {"kv_pages_used", stats.kv_pages_used},
-                      {"routing", RoutingSharesJson(*host, stats.routing)}});
+                      {"kv_pages_used", stats.kv_pages_used}};
+    if (const double bound = server.DecodeBound(*host); bound > 0)
+      model["decode_bound_tokens_per_s"] = bound;
+    if (host->model().streams_experts())
+      model["expert_store"] = {{"hits", stats.expert_store.hits},
+                               {"misses", stats.expert_store.misses},
+                               {"bytes_read", stats.expert_store.bytes_read},
+                               {"wait_s", stats.expert_store.wait_s}};
+    model["routing"] = RoutingSharesJson(*host, stats.routing);
+    models.push_back(std::move(model));
   }
   call.exchange->Send({.body = ToText({{"models", std::move(models)}})});
 }
@@ -130,7 +159,7 @@ void GetMetrics(Server& server, const Call& call) {
   for (const Metric& metric : kMetrics) {
     text.Family(metric.name, metric.type, metric.help);
     for (const auto& [name, stats] : all)
-      text.Value(metric.name, {{"model", name}}, static_cast<double>(stats.*metric.value));
+      text.Value(metric.name, {{"model", name}}, metric.value(stats));
   }
   text.Family("moxie_expert_tokens_total", "counter", "Tokens that went to an expert");
   for (const auto& [name, stats] : all) {
@@ -153,6 +182,11 @@ void GetMetrics(Server& server, const Call& call) {
                  {{"model", name}, {"layer", std::to_string(layers[layer])}},
                  Imbalance(stats.routing.chosen[layer]));
   }
+  text.Family("moxie_decode_bound_tokens_per_second", "gauge",
+              "What the memory's bandwidth allows one answer; 0: its experts come from disk");
+  for (const auto& [name, host] : server.models())
+    text.Value("moxie_decode_bound_tokens_per_second", {{"model", name}},
+               server.DecodeBound(*host));
   WriteLatencies(server.latencies, text);
   text.Family("moxie_http_connections", "gauge", "Open connections");
   text.Value("moxie_http_connections", OrderedJson::object(),

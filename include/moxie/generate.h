@@ -118,6 +118,7 @@ struct EngineStats {
   int64_t running = 0;
   int64_t waiting = 0;
   int64_t passes = 0;
+  double busy_s = 0;                   ///< that the passes took
   int64_t prompt_tokens = 0;           ///< computed
   int64_t reused_tokens = 0;           ///< of prompts, found in the cache
   int64_t generated_tokens = 0;        ///< chosen

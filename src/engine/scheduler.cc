@@ -74,6 +74,7 @@ void Scheduler::Step() {
   ComposeBatch();
   if (chunks_.empty()) return;
   ChargeUsers();
+  pass_start_ = RunningRequest::Clock::now();
   const ForwardObservers observers{.routing = parts_.config.is_mixture() ? &routing_ : nullptr,
                                    .hidden = hidden_.wanted() ? &hidden_ : nullptr,
                                    .profile = profile_};
@@ -292,8 +293,10 @@ void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
   const int64_t pages = parts_.cache_options.capacity_tokens / parts_.cache_options.page_tokens;
   const int64_t free_pages = std::min(FreePages(), pages);
   const ExpertTraffic traffic = parts_.experts->traffic();
+  const std::chrono::duration<double> pass = RunningRequest::Clock::now() - pass_start_;
   const std::lock_guard lock(mutex_);
   ++stats_.passes;
+  stats_.busy_s += pass.count();
   stats_.expert_store = traffic;
   stats_.prompt_tokens += prompt_tokens;
   stats_.generated_tokens += generated;

@@ -76,6 +76,7 @@ class Scheduler {
   std::vector<float> logits_;
   int64_t logit_rows_ = 0;
   Profile* profile_ = nullptr;
+  RunningRequest::Clock::time_point pass_start_;
 
   RunningList running_;  // In order of admission.
 

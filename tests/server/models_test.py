@@ -12,7 +12,7 @@ from server import GOLDEN, Server
 
 GREEDY = {name: json.loads((GOLDEN / name / "golden.json").read_text())["greedy"][0]
           for name in ("mixtral", "qwen3moe")}
-LONG = 1 << 14
+LONG = 1 << 16
 
 
 def greedy(server, model, of):
@@ -39,8 +39,8 @@ class Names(unittest.TestCase):
 
 
 class Reload(unittest.TestCase):
-    def open_stream(self, server):
-        body = json.dumps({"prompt": [5], "max_tokens": 3000, "ignore_eos": True, "stream": True,
+    def open_stream(self, server, tokens=3000):
+        body = json.dumps({"prompt": [5], "max_tokens": tokens, "ignore_eos": True, "stream": True,
                            "temperature": 0}).encode()
         client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
         client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
@@ -91,7 +91,7 @@ class Slots(unittest.TestCase):
     def test_show_what_is_computed(self):
         with Server(GOLDEN / "mixtral", "--parallel", 2, context=LONG) as server:
             self.assertEqual([s["is_processing"] for s in server.get("/slots")], [False, False])
-            client = Reload.open_stream(self, server)
+            client = Reload.open_stream(self, server, LONG - 9)
             busy = [s for s in server.get("/slots") if s["is_processing"]]
             self.assertEqual(len(busy), 1)
             self.assertEqual((busy[0]["prompt_tokens"], busy[0]["prompt_done"]), (1, 1))

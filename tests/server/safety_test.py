@@ -1,7 +1,10 @@
 #!/usr/bin/env python3
 """What must not harm the server: foreign hosts and pages, wrong keys, requests without measure."""
+import http.client
 import json
+import shutil
 import socket
+import ssl
 import subprocess
 import tempfile
 import time
@@ -147,6 +150,120 @@ class Http(Case):
         self.assertNotIn("a secret", "".join(self.server.log))
 
 
+    def test_an_allowed_page_may_read_and_ask_first(self):
+        with Server(MIXTRAL, "--allow-origin", "https://chat.example", "--api-key", "k") as server:
+            origin = {"Origin": "https://chat.example"}
+            status, headers, _ = server.request("OPTIONS", "/v1/chat/completions", headers=dict(
+                origin, **{"Access-Control-Request-Method": "POST",
+                           "Access-Control-Request-Headers": "authorization,content-type"}))
+            self.assertEqual(status, 204)
+            self.assertEqual(headers["Access-Control-Allow-Origin"], "https://chat.example")
+            self.assertIn("POST", headers["Access-Control-Allow-Methods"])
+            self.assertIn("Authorization", headers["Access-Control-Allow-Headers"])
+            # It may read refusals too; the page elsewhere may not.
+            status, headers, _ = server.request("GET", "/v1/models", headers=origin)
+            self.assertEqual((status, headers["Access-Control-Allow-Origin"]),
+                             (401, "https://chat.example"))
+            for other in ("https://chat.example.evil", "http://chat.example", "null"):
+                status, headers, _ = server.request("GET", "/health", headers={"Origin": other})
+                self.assertEqual(status, 403, other)
+                self.assertNotIn("Access-Control-Allow-Origin", headers)
+
+    def test_slow_and_endless_senders_stall_nobody(self):
+        slow = []
+        for i in range(50):
+            client = socket.create_connection(("127.0.0.1", self.server.port))
+            client.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n")
+            slow.append(client)
+        start = time.monotonic()
+        for step in range(10):
+            for client in slow:
+                client.sendall(b"X: y\r\n" if step < 5 else b"Content-Length: 9000\r\n\r\n{"
+                               if step == 5 else b" ")
+            self.server.post("/tokenize", {"prompt": "a"})
+        self.assertLess(time.monotonic() - start, 5)
+        for client in slow:
+            client.close()
+
+    def test_a_template_cannot_be_overridden(self):
+        ask = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, "temperature": 0}
+        plain = self.server.post("/v1/chat/completions", ask)
+        tricky = self.server.post("/v1/chat/completions", dict(
+            ask, messages=[dict(ask["messages"][0], role="user", tool_calls=[], eos_token="x",
+                                messages=[], add_generation_prompt=False)],
+            chat_template="{{ 1/0 }}", chat_template_kwargs={"messages": []}))
+        self.assertEqual(plain["usage"]["prompt_tokens"], tricky["usage"]["prompt_tokens"])
+
+
+class Tls(unittest.TestCase):
+    def test_certificates(self):
+        if shutil.which("openssl") is None:
+            self.skipTest("no openssl to make a certificate with")
+        with tempfile.TemporaryDirectory() as folder:
+            key, certificate = f"{folder}/k.pem", f"{folder}/c.pem"
+            subprocess.run(["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt",
+                            "ec_paramgen_curve:prime256v1", "-nodes", "-keyout", key, "-out",
+                            certificate, "-days", "2", "-subj", "/CN=localhost", "-addext",
+                            "subjectAltName=DNS:localhost,IP:127.0.0.1"],
+                           check=True, capture_output=True)
+            with Server(MIXTRAL, "--tls-cert", certificate, "--tls-key", key) as server:
+                self.assertTrue(server.url.startswith("https://"))
+                trusting = ssl.create_default_context(cafile=certificate)
+                body = json.dumps({"prompt": "a", "max_tokens": 3, "stream": True,
+                                   "ignore_eos": True}).encode()
+                connection = http.client.HTTPSConnection("localhost", server.port, context=trusting,
+                                                         timeout=30)
+                for _ in range(2):  # One connection, kept.
+                    connection.request("POST", "/v1/completions", body)
+                    response = connection.getresponse()
+                    self.assertEqual(response.status, 200)
+                    self.assertTrue(response.read().endswith(b"data: [DONE]\n\n"))
+                connection.close()
+                with self.assertRaises(ssl.SSLError):
+                    self.handshake(server, ssl.create_default_context())
+                old = ssl.create_default_context(cafile=certificate)
+                old.maximum_version = ssl.TLSVersion.TLSv1_1
+                old.set_ciphers("DEFAULT@SECLEVEL=0")
+                with self.assertRaises((ssl.SSLError, ConnectionResetError)):
+                    self.handshake(server, old)
+                self.assertEqual(self.handshake(server, trusting), "TLSv1.3")
+                # Plain HTTP and rubbish are closed on, and hold up nobody.
+                with socket.create_connection(("127.0.0.1", server.port), timeout=20) as plain:
+                    plain.sendall(b"GET /health HTTP/1.1\r\nHost: localhost\r\n\r\n")
+                    self.assertNotIn(b"200", plain.recv(1000))
+            for arguments in ((certificate, f"{folder}/none"), (key, key), (certificate, certificate)):
+                Starting.failed(self, MIXTRAL, "--port", "0", "--tls-cert", arguments[0],
+                                "--tls-key", arguments[1])
+            Starting.failed(self, MIXTRAL, "--port", "0", "--tls-cert", certificate)
+
+    def handshake(self, server, context):
+        with socket.create_connection(("127.0.0.1", server.port), timeout=20) as client, \
+                context.wrap_socket(client, server_hostname="localhost") as secure:
+            return secure.version()
+
+
+class Logs(unittest.TestCase):
+    def test_lines_are_json_and_say_what_was_asked_to(self):
+        for kind, fields in (("none", None), ("requests", set()), ("prompts", {"body"})):
+            with Server(MIXTRAL, "--log", kind, "--api-key", "k1", "--api-key", "k2") as server:
+                trace = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+                status, _, _ = server.request(
+                    "POST", "/tokenize", {"prompt": "a secret"},
+                    {"x-api-key": "k2", "traceparent": trace, "X-Request-Id": "bad id"})
+                self.assertEqual(status, 200)
+            lines = [line for line in server.log if not line.startswith("listening on")]
+            if fields is None:
+                self.assertEqual(lines, [])
+                continue
+            (entry,) = [json.loads(line) for line in lines]
+            self.assertLessEqual({"time", "event", "id", "client", "method", "path", "key", "status",
+                                  "ms", "traceparent"} | fields, set(entry))
+            self.assertEqual((entry["key"], entry["status"], entry["traceparent"]),
+                             ("key2", 200, trace))
+            self.assertRegex(entry["id"], "^req_")
+            self.assertEqual("a secret" in str(entry), kind == "prompts")
+
+
 class Leaving(unittest.TestCase):
     """Clients that go away or do not read, and the server's own end."""
     ASK = json.dumps({"prompt": [5, 6, 7], "max_tokens": 100000, "ignore_eos": True, "stream": True,
@@ -191,6 +308,21 @@ class Leaving(unittest.TestCase):
             self.assertIn(b"data: [DONE]", rest)
             client.close()
 
+    def test_a_shutdown_refuses_what_comes_and_a_second_one_ends_at_once(self):
+        with Server(MIXTRAL, "--parallel", 1, context=1 << 16) as server:
+            client, idle = self.open_stream(server), server.connect()
+            idle.request("GET", "/ready")
+            self.assertEqual(idle.getresponse().read(), b'{"status":"ready"}')
+            server.process.terminate()
+            self.assertEqual(idle.sock.recv(100), b"")  # Idle connections end.
+            with self.assertRaises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", server.port), timeout=5)
+            self.assertIsNone(server.process.poll())
+            server.process.terminate()
+            self.assertEqual(server.process.wait(timeout=20), 0)
+            client.close()
+            idle.close()
+
     def test_many_idle_connections(self):
         with Server(MIXTRAL) as server:
             idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(500)]
@@ -221,6 +353,7 @@ class Starting(unittest.TestCase):
         self.failed("/no/such/model", "--port", "0")
         with Server(MIXTRAL) as server:
             self.assertIn(str(server.port), self.failed(MIXTRAL, "--port", server.port))
+        self.assertIn("mixtral", self.failed(MIXTRAL, MIXTRAL))
 
     def test_keys(self):
         with Server(MIXTRAL, "--host", "0.0.0.0", "--api-key", "one", "--api-key", "two") as server:

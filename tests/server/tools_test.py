@@ -123,6 +123,18 @@ class Tools(unittest.TestCase):
             self.server.post("/v1/chat/completions", dict(ask, response_format=wrong), 400)
 
 
+    def test_schemas_are_kept_compiled_but_not_without_end(self):
+        ask = self.ask("generic", max_tokens=40, temperature=0)
+        del ask["tools"]
+        for i in list(range(40)) + [0, 39]:
+            schema = {"type": "object", "required": [f"k{i}"], "additionalProperties": False,
+                      "properties": {f"k{i}": {"enum": [i]}}}
+            answer = self.server.post("/v1/chat/completions", dict(ask, response_format={
+                "type": "json_schema", "json_schema": {"schema": schema}}))["choices"][0]
+            if answer["finish_reason"] == "stop":
+                self.assertEqual(json.loads(answer["message"]["content"]), {f"k{i}": i})
+
+
 class Metrics(unittest.TestCase):
     def test_are_prometheus_text(self):
         with Server(GOLDEN / "mixtral") as server:
@@ -138,6 +150,8 @@ class Metrics(unittest.TestCase):
                 values[match[1]] = float(match[2])
         self.assertEqual(values['moxie_prompt_tokens_total{model="mixtral"}'], 3)
         self.assertEqual(values['moxie_generated_tokens_total{model="mixtral"}'], 4)
+        self.assertGreater(values['moxie_forward_seconds_total{model="mixtral"}'], 0)
+        self.assertGreater(values['moxie_decode_bound_tokens_per_second{model="mixtral"}'], 0)
         self.assertEqual(values["moxie_time_to_first_token_seconds_count"], 1)
         self.assertEqual(values["moxie_inter_token_seconds_count"], 3)
         self.assertEqual(values['moxie_inter_token_seconds_bucket{le="+Inf"}'], 3)
