@@ -11,6 +11,7 @@ from server import Server, chat_model
 
 try:
     from selenium import webdriver
+    from selenium.common.exceptions import StaleElementReferenceException
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
@@ -57,7 +58,9 @@ class Page(unittest.TestCase):
         return self.drive.find_elements(By.CSS_SELECTOR, selector)
 
     def wait(self, condition):
-        WebDriverWait(self.drive, 60).until(lambda _: condition())
+        # The page may draw anew between finding an element and reading it.
+        WebDriverWait(self.drive, 60, ignored_exceptions=[StaleElementReferenceException]).until(
+            lambda _: condition())
 
     def wait_for_answer(self):
         self.wait(lambda: self.element("send").is_displayed())
