@@ -5,6 +5,7 @@
 #include <nlohmann/json.hpp>
 #include <optional>
 #include <string>
+#include <tuple>
 #include <vector>
 
 #include "command.h"
@@ -35,6 +36,9 @@ struct Frame {
   std::optional<KnownMachine> machine;  ///< nothing: speed is not planned
   double wanted = 0;                    ///< tokens a second, or 0
 };
+
+/// Tokens a second: slow ones with two decimals.
+std::string FormatRate(double rate) { return FormatFixed(rate, rate < 1 ? 2 : 1); }
 
 /// The memory with which the wanted speed is reached, or nothing.
 std::optional<int64_t> MemoryFor(const ModelPlan& plan, const Frame& frame) {
@@ -135,9 +139,9 @@ std::string DetailTable(const ModelPlan& plan, const Frame& frame) {
   if (!plan.speed) return text;
   const SpeedPlan& speed = *plan.speed;
   Table rates({Align::kLeft, Align::kRight, Align::kLeft});
-  rates.Add({"prefill", FormatFixed(speed.prefill_tokens_per_s, 1), "tokens/s"});
+  rates.Add({"prefill", FormatRate(speed.prefill_tokens_per_s), "tokens/s"});
   rates.Add(
-      {"decode", FormatFixed(speed.decode_tokens_per_s, 1), "tokens/s, limited by " + speed.limit});
+      {"decode", FormatRate(speed.decode_tokens_per_s), "tokens/s, limited by " + speed.limit});
   if (plan.streamed) rates.Add({"from disk", FormatBytes(speed.bytes_from_disk), "a token"});
   rates.Add({"load", FormatFixed(speed.load_s, 1), "s from the disk"});
   if (frame.wanted > 0) {
@@ -145,7 +149,7 @@ std::string DetailTable(const ModelPlan& plan, const Frame& frame) {
     rates.Add({FormatFixed(frame.wanted, 1) + " tokens/s", bytes ? FormatBytes(*bytes) : "-",
                bytes ? "of memory are needed"
                      : "not on this machine: in memory it decodes " +
-                           FormatFixed(1 / speed.seconds_computed, 1) + " tokens/s"});
+                           FormatRate(1 / speed.seconds_computed) + " tokens/s"});
   }
   return text + "\n" + rates.Text();
 }
@@ -168,8 +172,8 @@ std::string TypeTable(const std::vector<ModelPlan>& plans, const Frame& frame) {
         FormatBytes(plan.bytes_per_token),
         FormatBytes(plan.need.total()),
         !plan.fits ? "too much" : (plan.streamed ? "experts on disk" : "fits"),
-        fast ? FormatFixed(plan.speed->prefill_tokens_per_s, 1) : "-",
-        fast ? FormatFixed(plan.speed->decode_tokens_per_s, 1) : "-"};
+        fast ? FormatRate(plan.speed->prefill_tokens_per_s) : "-",
+        fast ? FormatRate(plan.speed->decode_tokens_per_s) : "-"};
     if (frame.wanted > 0) {
       const std::optional<int64_t> bytes = MemoryFor(plan, frame);
       row.push_back(bytes ? FormatBytes(*bytes) : "never");
@@ -194,6 +198,22 @@ int List(bool json) {
   }
   Print(json ? out.dump(2) + "\n" : table.Text());
   return kDone;
+}
+
+/// The one that was asked for; of all types the most precise that fits, else the one that decodes
+/// fastest with experts on disk, else the smallest.
+std::vector<ModelPlan>::const_iterator ChooseShown(const std::vector<ModelPlan>& plans, bool all) {
+  if (!all) return plans.begin();
+  const auto whole = std::find_if(plans.begin(), plans.end(), [](const ModelPlan& plan) {
+    return plan.fits && !plan.streamed;
+  });
+  if (whole != plans.end()) return whole;
+  const auto rank = [](const ModelPlan& plan) {
+    const double rate = plan.speed ? plan.speed->decode_tokens_per_s : 0;
+    return std::tuple(plan.fits, rate, -plan.need.total());
+  };
+  return std::max_element(plans.begin(), plans.end(),
+                          [&](const auto& a, const auto& b) { return rank(a) < rank(b); });
 }
 
 int Plan(const PlanArguments& arguments) {
@@ -222,15 +242,7 @@ int Plan(const PlanArguments& arguments) {
     Print(ToJson(*plans, frame));
     return kDone;
   }
-  // The one that was asked for, or the most precise one that fits.
-  auto shown = plans->begin();
-  if (arguments.type.empty()) {
-    shown = std::find_if(plans->begin(), plans->end(),
-                         [](const ModelPlan& plan) { return plan.fits && !plan.streamed; });
-    if (shown == plans->end())
-      shown = std::find_if(plans->begin(), plans->end(), [](const auto& p) { return p.fits; });
-    if (shown == plans->end()) --shown;
-  }
+  const auto shown = ChooseShown(*plans, arguments.type.empty());
   Print(Heading(*shown) + DetailTable(*shown, frame));
   if (plans->size() > 1) Print("\n" + TypeTable(*plans, frame));
   if (frame.machine && !frame.machine->file.empty())

@@ -70,6 +70,7 @@ struct Setting {
   const RunSizes& sizes;
   const KernelSet& kernels;
   const MachineSpeeds* machine;  ///< null: speed is not planned
+  PageBuffer& probe_memory;
 };
 
 /// One row of the plan: the subject with weights of one type.
@@ -105,8 +106,8 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
   if (setting.machine == nullptr || (plan.streamed && no_disk)) return plan;
   ThreadPool threads(options.threads);
   const int64_t prompt = std::min(kPlanPromptTokens, options.context);
-  const auto probed =
-      ProbeSpeeds(config, weights, options, setting.sizes, setting.kernels, threads, prompt);
+  const auto probed = ProbeSpeeds(config, weights, options, setting.sizes, setting.kernels, threads,
+                                  prompt, setting.probe_memory);
   if (!probed) return plan.fits ? Result<ModelPlan>(probed.error()) : plan;
   plan.speed = PlanSpeed(config, plan, *probed, *setting.machine, prompt);
   return plan;
@@ -140,7 +141,8 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
   MOXIE_TRY_ASSIGN(const std::vector<AdapterWeights> adapters,
                    LoadAdapters(complete, subject.config));
   MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(complete, adapters));
-  const Setting setting{subject, complete, sizes, *kernels, machine};
+  PageBuffer probe_memory;
+  const Setting setting{subject, complete, sizes, *kernels, machine, probe_memory};
   std::vector<ModelPlan> plans;
   for (const std::string& type : types) {
     if (type.empty() && subject.parts != nullptr) {

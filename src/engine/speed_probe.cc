@@ -8,7 +8,6 @@
 #include <utility>
 #include <vector>
 
-#include "core/page_buffer.h"
 #include "engine/work_per_token.h"
 #include "memory/resident_weights.h"
 
@@ -21,7 +20,7 @@ constexpr int64_t kEmbeddingStride = 64;
 constexpr int64_t kPrefillOperations = int64_t{60'000'000'000};
 constexpr int64_t kLeastPrefillTokens = 64;
 constexpr double kDecodeSeconds = 0.03;  // Passes are repeated for so long,
-constexpr int kDecodePasses = 5;         // and at least so often.
+constexpr int kDecodePasses = 3;         // and at least so often.
 
 /// Layers of one kind take the same time.
 using Kind = std::pair<bool, int64_t>;
@@ -31,7 +30,6 @@ Kind KindOf(const LayerConfig& layer) { return {layer.sparse, layer.window}; }
 struct Stand {
   ModelConfig config;
   ModelWeights weights;
-  PageBuffer bytes;           ///< what all matrices share: zeros
   std::vector<float> random;  ///< embedding and routers, so that tokens go to different experts
 };
 
@@ -68,7 +66,7 @@ void FillRandom(std::vector<float>& out) {
 }
 
 /// Points every matrix at bytes that they share, one after another and around again.
-Result<void> PlaceMatrices(Stand& stand) {
+Result<void> PlaceMatrices(Stand& stand, PageBuffer& memory) {
   int64_t all = 0, largest = 0;
   const auto visit_all = [&](FunctionRef<void(WeightMatrix&)> visit) {
     ForEachMatrix(stand.weights, ResidentPart::kAll, visit);
@@ -78,13 +76,16 @@ Result<void> PlaceMatrices(Stand& stand) {
     largest = std::max(largest, RoundUpToPage(BytesOfMatrix(matrix)));
   });
   const int64_t bytes = std::min(all, std::max(largest, kWeightBytes));
-  MOXIE_TRY_ASSIGN(stand.bytes, PageBuffer::Create(bytes, "measuring speed"));
-  std::memset(stand.bytes.data(), 0, static_cast<size_t>(stand.bytes.size()));
+  if (memory.size() < bytes) {
+    memory = {};
+    MOXIE_TRY_ASSIGN(memory, PageBuffer::Create(bytes, "measuring speed"));
+    std::memset(memory.data(), 0, static_cast<size_t>(memory.size()));
+  }
   int64_t at = 0;
   visit_all([&](WeightMatrix& matrix) {
     const int64_t size = RoundUpToPage(BytesOfMatrix(matrix));
     if (at + size > bytes) at = 0;
-    matrix.data = stand.bytes.data() + at;
+    matrix.data = memory.data() + at;
     at += size;
   });
   return {};
@@ -92,7 +93,7 @@ Result<void> PlaceMatrices(Stand& stand) {
 
 /// The chosen layers, and of their experts the first so many.
 Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
-                        const std::vector<size_t>& layers, int64_t experts) {
+                        const std::vector<size_t>& layers, int64_t experts, PageBuffer& memory) {
   Stand stand;
   ModelConfig& c = stand.config = config;
   ModelWeights& w = stand.weights;
@@ -115,7 +116,7 @@ Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
     if (!layer.router_selection_bias.empty())
       layer.router_selection_bias.resize(static_cast<size_t>(experts));
   }
-  MOXIE_TRY(PlaceMatrices(stand));
+  MOXIE_TRY(PlaceMatrices(stand, memory));
   // The embedding's rows overlap, which makes them different enough.
   const int64_t embedding = c.dim + c.vocab_size * kEmbeddingStride / int64_t{sizeof(float)};
   stand.random.resize(static_cast<size_t>(embedding + experts * c.dim));
@@ -216,7 +217,8 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
       MOXIE_TRY_ASSIGN(sequence, MakeSequence(*cache, passes.position, layers));
     }
     Profile profile;
-    const SequenceChunk chunk{.sequence = sequence, .tokens = ids};
+    const SequenceChunk chunk{.sequence = sequence,
+                              .tokens = std::span(ids).first(pass == 0 ? 1 : ids.size())};
     MOXIE_TRY(decoder->Forward({&chunk, 1}, *cache, logits, {.profile = &profile}));
     if (pass == 0) continue;  // It warms up.
     done.push_back(Extrapolate(profile, stand, config));
@@ -231,11 +233,12 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
 Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& weights,
                                  const ModelOptions& options, const RunSizes& sizes,
                                  const KernelSet& kernels, ThreadPool& threads,
-                                 int64_t prompt_tokens) {
+                                 int64_t prompt_tokens, PageBuffer& memory) {
   ProbedSpeeds out;
   {
     const auto layers = ChooseLayers(config, weights, 4 * LastLevelCacheBytes());
-    MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, config.router.experts));
+    MOXIE_TRY_ASSIGN(Stand stand,
+                     MakeStand(config, weights, layers, config.router.experts, memory));
     const Passes passes{
         .position = prompt_tokens, .least = kDecodePasses, .seconds = kDecodeSeconds};
     MOXIE_TRY_ASSIGN(out.decode, Run(stand, config, passes, sizes, kernels, threads));
@@ -253,7 +256,7 @@ Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& 
       config.router.groups > 1
           ? config.router.experts
           : std::max(config.router.used, config.router.experts * tokens / batch);
-  MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, experts));
+  MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, experts, memory));
   const Passes passes{.tokens = tokens, .position = (prompt_tokens - tokens) / 2};
   MOXIE_TRY_ASSIGN(PassSeconds pass, Run(stand, config, passes, sizes, kernels, threads));
   const auto share = [](double seconds, int64_t count) {

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/page_buffer.h"
 #include "engine/sizing.h"
 #include "forward/decoder.h"
 #include "model/config.h"
@@ -28,10 +29,11 @@ struct ProbedSpeeds {
 /// layers' weights exceed the caches, as a real model's do. Takes some tenths of a second and at
 /// most about the memory of one layer or 256 MiB.
 ///
+/// `memory` is what the weights lie in; it grows as needed, and serves the next model as well.
 /// `options` must be complete. Errors: kOverBudget where that memory is not to be had.
 Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& weights,
                                  const ModelOptions& options, const RunSizes& sizes,
                                  const KernelSet& kernels, ThreadPool& threads,
-                                 int64_t prompt_tokens);
+                                 int64_t prompt_tokens, PageBuffer& memory);
 
 }  // namespace moxie
