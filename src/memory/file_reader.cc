@@ -46,8 +46,7 @@ Result<std::unique_ptr<FileReader>> FileReader::Create(std::span<const MappedFil
                                                        const Options& options) {
   std::unique_ptr<FileReader> reader(new FileReader(options));
   MOXIE_TRY(reader->OpenFiles(files));
-  int refusal = 0;
-  if (options.io_uring) reader->backend_ = MakeUringBackend(options.depth, &refusal);
+  if (options.io_uring) reader->backend_ = MakeUringBackend(options.depth, &reader->refusal_);
   reader->threads_ = reader->backend_ == nullptr;
   if (reader->threads_) reader->backend_ = MakeThreadBackend(options.depth, options.threads);
   if (options.wrap) reader->backend_ = options.wrap(std::move(reader->backend_));
@@ -135,14 +134,15 @@ void FileReader::Start(Flight& flight) {
       return;
     }
     flight.active = false;  // Not among those that FallBack waits for.
-    FallBack();
+    FallBack(refusal);
     flight.active = true;
   }
   Finish(flight, broken_);
 }
 
 /// Goes on with threads where io_uring is refused in the middle.
-void FileReader::FallBack() {
+void FileReader::FallBack(int refusal) {
+  refusal_ = refusal;
   std::unique_ptr<ReadBackend> refused =
       std::exchange(backend_, MakeThreadBackend(options_.depth, options_.threads));
   if (options_.wrap) backend_ = options_.wrap(std::move(backend_));
@@ -181,7 +181,7 @@ std::optional<FileReader::Done> FileReader::Take(bool wait) {
       const int taken = backend_->Take(done, wait && finished_.empty());
       if (taken == 0) break;
       if (taken < 0) {
-        FallBack();
+        FallBack(taken);
       } else {
         Handle(done);
       }
@@ -234,7 +234,7 @@ bool FileReader::GoOn(Flight& flight, int64_t result) {
   if (result > 0 || result == -EINTR || result == -EAGAIN || result == -ECANCELED) return true;
   if (RefusesUring(result)) {
     flight.active = false;  // Not among those that FallBack waits for.
-    if (!threads_) FallBack();
+    if (!threads_) FallBack(static_cast<int>(result));
     flight.active = true;
     return true;
   }
@@ -276,7 +276,9 @@ Error FileReader::Complain(const Flight& flight, const std::string& what) const 
 std::string FileReader::Method() const {
   const bool direct =
       std::all_of(files_.begin(), files_.end(), [](const File& file) { return file.direct; });
-  return std::string(threads_ ? "pread" : "io_uring") + (direct ? ", O_DIRECT" : ", page cache");
+  std::string method = threads_ ? "pread" : "io_uring";
+  if (threads_ && refusal_ < 0) method += " (io_uring: " + Reason(-refusal_) + ")";
+  return method + (direct ? ", O_DIRECT" : ", page cache");
 }
 
 int64_t FileReader::OwnBytes(const Options& options) {

@@ -70,7 +70,8 @@ class FileReader {
   /// false, or none is pending.
   std::optional<Done> Take(bool wait);
 
-  /// How it reads: "io_uring, O_DIRECT", "pread, page cache", ...
+  /// How it reads, and why not better: "io_uring, O_DIRECT", "pread (io_uring: Operation not
+  /// permitted), page cache", ...
   std::string Method() const;
 
   /// Bytes that arrived so far.
@@ -107,7 +108,7 @@ class FileReader {
   static Result<void> CheckUnchanged(const File& file);
   void Issue();
   void Start(Flight& flight);
-  void FallBack();
+  void FallBack(int refusal);
   bool Drain(ReadBackend& backend, int flights);
   void Handle(const ReadBackend::Done& done);
   bool GoOn(Flight& flight, int64_t result);
@@ -126,6 +127,7 @@ class FileReader {
   std::vector<File> files_;
   std::unique_ptr<ReadBackend> backend_;
   bool threads_ = false;         ///< whether backend_ is the last resort
+  int refusal_ = 0;              ///< the system's reason against io_uring, as a negative errno
   std::optional<Error> broken_;  ///< why nothing can be read any more
   std::vector<Pending> reads_;
   std::vector<Flight> flights_;

@@ -142,7 +142,7 @@ TEST_P(FileReaderTest, GoesOnWithThreadsWhereUringIsRefused) {
     Faults at_start{.first = nth, .count = 1, .refusal = -EPERM};
     auto reader = MakeReader(&at_start);
     ExpectWhole(*reader);
-    EXPECT_EQ(reader->Method().substr(0, 5), "pread");
+    EXPECT_EQ(reader->Method().substr(0, 41), "pread (io_uring: Operation not permitted)");
     Faults at_end{.first = nth, .result = -EPERM, .only = "io_uring"};
     reader = MakeReader(&at_end);
     ExpectWhole(*reader);
