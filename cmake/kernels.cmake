@@ -14,5 +14,7 @@ endfunction()
 
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64")
   moxie_kernel_flags(avx2 -mavx2 -mfma -mf16c)
-  moxie_kernel_flags(avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+  set(avx512 -mavx2 -mfma -mf16c -mavx512f -mavx512bw -mavx512dq -mavx512vl -mavx512vnni -mprefer-vector-width=512)
+  moxie_kernel_flags(avx512 ${avx512})
+  moxie_kernel_flags(amx ${avx512} -mamx-tile -mamx-int8)
 endif()

@@ -36,7 +36,7 @@ Findings Examine(const DoctorArguments& arguments) {
   if (!error) found.free_bytes = static_cast<int64_t>(space.available);
   for (const KernelSetReport& set : machine.kernel_sets) {
     if (!set.usable)
-      found.missing.push_back(set.name + " kernels are in this build, but cannot run here");
+      found.missing.push_back(set.name + " kernels are in this build, but need " + set.needs);
     if (set.best && set.name == "scalar")
       found.missing.push_back("no vector instruction set can be used, so everything is slow");
   }
@@ -59,7 +59,8 @@ Json ToJson(const Findings& found) {
   Json sets = Json::array();
   double compute = 0;
   for (const KernelSetReport& set : m.kernel_sets) {
-    Json entry = {{"name", set.name}, {"usable", set.usable}, {"best", set.best}};
+    Json entry = {
+        {"name", set.name}, {"usable", set.usable}, {"needs", set.needs}, {"best", set.best}};
     for (const KernelSpeed& speed : speeds.kernels) {
       if (speed.name != set.name) continue;
       entry["float_operations_per_s"] = number(speed.float_operations_per_s);

@@ -12,6 +12,7 @@ namespace moxie {
 struct KernelSetReport {
   std::string name;
   bool usable = false;
+  std::string needs;  ///< of the processor and the system, in words
   bool best = false;  ///< what "auto" takes
 };
 

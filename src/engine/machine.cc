@@ -133,7 +133,10 @@ MachineReport InspectMachine() {
   report.cpus = static_cast<int>(sysconf(_SC_NPROCESSORS_ONLN));
   report.usable_cpus = UsableCpus();
   for (const KernelSet* set : AllKernelSets())
-    report.kernel_sets.push_back({std::string(set->name), set->usable(), set == &BestKernelSet()});
+    report.kernel_sets.push_back({.name = std::string(set->name),
+                                  .usable = set->usable(),
+                                  .needs = std::string(set->needs),
+                                  .best = set == &BestKernelSet()});
   report.memory_bytes = MemInfoBytes("MemTotal");
   report.memory_available_bytes = MemInfoBytes("MemAvailable");
   FindMemoryLimit(report);

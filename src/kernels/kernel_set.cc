@@ -6,6 +6,7 @@
 #include "kernels/scalar/scalar.h"
 
 #if defined(__x86_64__)
+#include "kernels/amx/amx.h"
 #include "kernels/avx2/avx2.h"
 #include "kernels/avx512/avx512.h"
 #endif
@@ -17,6 +18,7 @@ namespace {
 constexpr KernelSet kAvx2 = {
     .name = "avx2",
     .usable = [] { return UsableCpuFeatures().avx2; },
+    .needs = "AVX2, FMA and F16C",
     .activation_format = avx2::FormatOfActivations,
     .convert_activations = avx2::ConvertActivations,
     .matmul = avx2::MatMul,
@@ -31,6 +33,7 @@ constexpr KernelSet kAvx2 = {
 constexpr KernelSet kAvx512 = {
     .name = "avx512",
     .usable = [] { return UsableCpuFeatures().avx512; },
+    .needs = "AVX-512 F, BW, DQ, VL and VNNI",
     .activation_format = avx512::FormatOfActivations,
     .convert_activations = avx512::ConvertActivations,
     .matmul = avx512::MatMul,
@@ -41,6 +44,15 @@ constexpr KernelSet kAvx512 = {
     .silu_multiply = avx512::SiluMultiply,
     .add_scaled = avx512::AddScaled,
 };
+
+constexpr KernelSet kAmx = [] {
+  KernelSet set = kAvx512;
+  set.name = "amx";
+  set.usable = [] { return UsableCpuFeatures().amx_int8; };
+  set.needs = "AVX-512 VNNI, AMX int8 tiles and the system's permission to use them";
+  set.matmul = amx::MatMul;
+  return set;
+}();
 #endif
 
 }  // namespace
@@ -51,6 +63,7 @@ std::span<const KernelSet* const> AllKernelSets() {
 #if defined(__x86_64__)
     &kAvx2,
     &kAvx512,
+    &kAmx,
 #endif
   };
   return sets;

@@ -36,8 +36,9 @@ struct CacheRows {
 /// aligned as float (64 bytes is best); weights and cache rows may lie anywhere, but for float32
 /// and half rows, which are aligned as their elements.
 struct KernelSet {
-  std::string_view name;  ///< "scalar", "avx2", "avx512", "amx", "neon"
-  bool (*usable)();       ///< asks the processor (and for AMX the kernel) once; thread-safe
+  std::string_view name;   ///< "scalar", "avx2", "avx512", "amx", "neon"
+  bool (*usable)();        ///< asks the processor (and for AMX the kernel) once; thread-safe
+  std::string_view needs;  ///< what `usable` asks for, in words
 
   /// The activation format that `matmul` wants for weights of this type and width.
   ActivationFormat (*activation_format)(DType weights, int64_t cols);

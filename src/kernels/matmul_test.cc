@@ -259,7 +259,7 @@ TEST_P(MatMulTest, IntegerSumsAreExact) {
       const Case c = MakeCase(format_, shape.rows, shape.cols, 1, random_);
       std::vector<float> x(static_cast<size_t>(shape.tokens * shape.cols));
       for (float& v : x) v = static_cast<float>(random_.Integer(-9, 9));
-      const float peak = set->name.starts_with("avx512") ? 32599 : 32767;
+      const float peak = set->name == "avx2" ? 32767 : 32599;
       for (int64_t t = 0; t < shape.tokens; ++t) {
         for (int64_t i = 0; i + 32 <= shape.cols; i += 32) {
           float* group = x.data() + t * shape.cols + i;

@@ -1,189 +1,33 @@
 #include "kernels/avx512/matmul_integer.h"
 
-#include "kernels/avx512/chunk.h"
+#include "kernels/avx512/integer_product.h"
 #include "kernels/avx512/one_token.h"
-#include "kernels/avx512/tile.h"
-
-// The product of quantised weights and activations in chunks. For each output, with c the chunks of
-// 256 columns and g the scale groups of a chunk, both in order:
-//
-//   out = sum_c sum_g scale * (x.scale * sum_i (code[i] - offset) * x.value[i])
-//                     + min * (x.scale * sum_i x.value[i])
-//
-// The sums over i are exact integers; the others are float32 in that order, whatever the number of
-// tokens and rows. One token and many differ in how they find the integers: one_token.h, and
-// here with tiles.
 
 namespace moxie::avx512 {
 namespace {
 
-using x86::Min;
+using OneTokenMultiplier = void (*)(const WeightMatrix& weights, int64_t row, int64_t row_end,
+                                    const ActivationChunk* x, float* out);
 
-constexpr int kTileVectors = 3;  // Tiles that are multiplied together.
-constexpr int kTileTokens = 4;
-constexpr int64_t kTokenBatch = 128;
-
-MOXIE_INLINE __m512i Broadcast(const void* p) {
-  return _mm512_set1_epi32(static_cast<int>(x86::LoadU32(p)));
-}
-
-/// The integer sums of group `g` of `V` tiles and `T` tokens: a row in each lane. `start` is what
-/// the offsets subtract.
-template <int kGroup, int V, int T>
-MOXIE_INLINE void SumGroup(const Tile* tiles, const ActivationChunk* x, int64_t x_stride, int g,
-                           const int32_t (*start)[16], __m512i (&sums)[T][V]) {
-  constexpr int kQuads = kGroup / 4;
-  MOXIE_UNROLL
-  for (int t = 0; t < T; ++t) {
-    const ActivationChunk& xt = x[t * x_stride];
-    const int32_t quad = xt.spared[g * kGroup / 32];
-    const __m512i high = Broadcast((kGroup == 32 ? xt.high32 : xt.high16) + g);
-    const __m512i first = Broadcast(start[t] + g);
-    MOXIE_UNROLL
-    for (int v = 0; v < V; ++v) {
-      const __m512i products =
-          _mm512_dpbusd_epi32(_mm512_setzero_si512(), tiles[v].Codes(quad), high);
-      sums[t][v] = _mm512_add_epi32(_mm512_slli_epi32(products, 8), first);
-    }
-  }
-  MOXIE_UNROLL
-  for (int k = 0; k < kQuads; ++k) {
-    const int quad = g * kQuads + k;
-    __m512i codes[V];
-    MOXIE_UNROLL
-    for (int v = 0; v < V; ++v) codes[v] = tiles[v].Codes(quad);
-    MOXIE_UNROLL
-    for (int t = 0; t < T; ++t) {
-      const __m512i low = Broadcast(x[t * x_stride].low + 4 * quad);
-      MOXIE_UNROLL
-      for (int v = 0; v < V; ++v) sums[t][v] = _mm512_dpbusd_epi32(sums[t][v], codes[v], low);
-    }
-  }
-}
-
-/// sums [T][V * kLanes] += `V` tiles of the same rows' next chunk times `T` tokens.
-template <int kGroup, bool kHasMin, int V, int T>
-MOXIE_INLINE void MultiplyTiles(const Tile* tiles, int offset, const ActivationChunk* x,
-                                int64_t x_stride, float* sums, int64_t sums_stride) {
-  alignas(64) int32_t start[T][16];
-  __m512 sum[T][V];
-  MOXIE_UNROLL
-  for (int t = 0; t < T; ++t) {
-    const ActivationChunk& xt = x[t * x_stride];
-    const __m512i x_sums = kGroup == 16 ? _mm512_loadu_si512(xt.sums16)
-                                        : _mm512_castsi256_si512(x86::Load256(xt.sums32));
-    _mm512_store_si512(start[t], _mm512_mullo_epi32(x_sums, _mm512_set1_epi32(-offset)));
-    MOXIE_UNROLL
-    for (int v = 0; v < V; ++v) sum[t][v] = _mm512_load_ps(sums + t * sums_stride + v * kLanes);
-  }
-  for (int g = 0; g < tiles[0].groups; ++g) {
-    __m512i integers[T][V];
-    SumGroup<kGroup, V, T>(tiles, x, x_stride, g, start, integers);
-    MOXIE_UNROLL
-    for (int t = 0; t < T; ++t) {
-      const ActivationChunk& xt = x[t * x_stride];
-      const __m512 x_scale = _mm512_set1_ps(xt.scale[g * kGroup / 32]);
-      MOXIE_UNROLL
-      for (int v = 0; v < V; ++v) {
-        const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(integers[t][v]), x_scale);
-        sum[t][v] = _mm512_fmadd_ps(products, tiles[v].scales.Scale(g), sum[t][v]);
-        if constexpr (kHasMin) {
-          const float x_sum = (kGroup == 32 ? xt.scaled_sums32 : xt.scaled_sums16)[g];
-          sum[t][v] = _mm512_fmadd_ps(tiles[v].scales.Min(g), _mm512_set1_ps(x_sum), sum[t][v]);
-        }
-      }
-    }
-  }
-  MOXIE_UNROLL
-  for (int t = 0; t < T; ++t) {
-    MOXIE_UNROLL
-    for (int v = 0; v < V; ++v) _mm512_store_ps(sums + t * sums_stride + v * kLanes, sum[t][v]);
-  }
-}
-
-template <int kGroup, bool kHasMin, int V>
-void MultiplyTokens(const Tile* tiles, int offset, const ActivationChunk* x, int64_t x_stride,
-                    int64_t tokens, float* sums) {
-  constexpr int64_t kStride = V * kLanes;
-  int64_t t = 0;
-  for (; t + kTileTokens <= tokens; t += kTileTokens) {
-    MultiplyTiles<kGroup, kHasMin, V, kTileTokens>(tiles, offset, x + t * x_stride, x_stride,
-                                                   sums + t * kStride, kStride);
-  }
-  for (; t < tokens; ++t) {
-    MultiplyTiles<kGroup, kHasMin, V, 1>(tiles, offset, x + t * x_stride, x_stride,
-                                         sums + t * kStride, kStride);
-  }
-}
-
-/// What the loops know of a format.
-struct Unpacking {
-  void (*unpack)(const WeightMatrix& weights, int64_t row, int64_t row_end, int64_t chunk,
-                 Tile& tile);
-  void (*multiply_one)(const WeightMatrix& weights, int64_t row, int64_t row_end,
-                       const ActivationChunk* x, float* out);
-  int offset;
-  /// By 1 to kTileVectors tiles.
-  void (*multiply[kTileVectors])(const Tile* tiles, int offset, const ActivationChunk* x,
-                                 int64_t x_stride, int64_t tokens, float* sums);
-};
-
-Unpacking UnpackingOf(DType type) {
-  return x86::ForFormat(type, []<class Format>(Format) -> Unpacking {
-    return {.unpack = UnpackTile<Format>,
-            .multiply_one = MultiplyOneToken<Format>,
-            .offset = kUnsignedOffset<Format>,
-            .multiply = {MultiplyTokens<Format::kGroup, Format::kHasMin, 1>,
-                         MultiplyTokens<Format::kGroup, Format::kHasMin, 2>,
-                         MultiplyTokens<Format::kGroup, Format::kHasMin, 3>}};
-  });
-}
-
-/// Up to kTileVectors * kLanes rows from `row` on times up to kTokenBatch tokens.
-void MultiplyRows(const Unpacking& format, const WeightMatrix& weights, int64_t row,
-                  int64_t row_end, const ActivationChunk* x, int64_t tokens, float* out,
-                  int64_t out_stride) {
-  const int64_t chunks = (weights.cols + kChunkElements - 1) / kChunkElements;
-  const int64_t rows = Min(kTileVectors * kLanes, row_end - row);
-  const int vectors = static_cast<int>((rows + kLanes - 1) / kLanes);
-  Tile tiles[kTileVectors];
-  alignas(64) float sums[kTokenBatch * kTileVectors * kLanes];
-  __builtin_memset(sums, 0, static_cast<size_t>(tokens * vectors * kLanes) * sizeof(float));
-  for (int64_t t = 0; t < tokens; ++t) {  // Where the results go is far apart and not cached.
-    for (int64_t r = 0; r < rows; r += kLanes) {
-      __builtin_prefetch(out + t * out_stride + row + r, 1, 2);
-    }
-  }
-  for (int64_t c = 0; c < chunks; ++c) {
-    for (int v = 0; v < vectors; ++v) {
-      format.unpack(weights, row + v * kLanes, row_end, c, tiles[v]);
-    }
-    format.multiply[vectors - 1](tiles, format.offset, x + c, chunks, tokens, sums);
-  }
-  for (int64_t t = 0; t < tokens; ++t) {
-    x86::CopyBytes(out + t * out_stride + row, sums + t * vectors * kLanes, rows * 4);
-  }
+OneTokenMultiplier OneTokenMultiplierOf(DType type) {
+  return x86::ForFormat(
+      type, []<class Format>(Format) -> OneTokenMultiplier { return MultiplyOneToken<Format>; });
 }
 
 }  // namespace
 
-bool HasIntegerProduct(DType type) { return UnpackingOf(type).unpack != nullptr; }
+bool HasIntegerProduct(DType type) { return OneTokenMultiplierOf(type) != nullptr; }
 
 void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                    const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
-  const auto* x = reinterpret_cast<const ActivationChunk*>(activations);
-  const int64_t chunks = (weights.cols + kChunkElements - 1) / kChunkElements;
-  const Unpacking format = UnpackingOf(weights.type);
-  if (tokens == 1) {
-    for (int64_t row = row_begin; row < row_end; row += kLanes)
-      format.multiply_one(weights, row, row_end, x, out);
+  if (tokens != 1) {
+    MatMulWith<VectorUnit>(weights, row_begin, row_end, activations, tokens, out, out_stride);
     return;
   }
-  for (int64_t token = 0; token < tokens; token += kTokenBatch) {
-    for (int64_t row = row_begin; row < row_end; row += kTileVectors * kLanes) {
-      MultiplyRows(format, weights, row, row_end, x + token * chunks,
-                   Min(kTokenBatch, tokens - token), out + token * out_stride, out_stride);
-    }
+  const auto* x = reinterpret_cast<const ActivationChunk*>(activations);
+  const OneTokenMultiplier multiply = OneTokenMultiplierOf(weights.type);
+  for (int64_t row = row_begin; row < row_end; row += kLanes) {
+    multiply(weights, row, row_end, x, out);
   }
 }
 

@@ -5,7 +5,7 @@
 
 // The product for one token, which would not repay a tile: codes are multiplied as they lie in
 // their rows, and the sums of sixteen rows are brought side by side. The order of what is rounded
-// is that of matmul_integer.cc.
+// is that of integer_product.h.
 
 namespace moxie::avx512 {
 namespace {

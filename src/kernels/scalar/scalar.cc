@@ -136,6 +136,7 @@ void AddScaled(float a, const float* x, int64_t n, float* y) {
 constexpr KernelSet kScalar = {
     .name = "scalar",
     .usable = Always,
+    .needs = "nothing",
     .activation_format = Format,
     .convert_activations = ConvertActivations,
     .matmul = MatMul,

@@ -1,8 +1,8 @@
 #pragma once
 
 // What src/kernels/x86/intrinsics.h offers, for processors without the instructions: SIMDe's
-// emulation, and below what SIMDe 0.7.4 lacks or rounds twice. kernels_emulated_test finds this
-// file before that one.
+// emulation, that of tiles (tiles.h), and below what SIMDe 0.7.4 lacks or rounds twice.
+// kernels_emulated_test finds this file before that one.
 
 #define SIMDE_ENABLE_NATIVE_ALIASES
 #include <simde/x86/avx512.h>
@@ -11,6 +11,8 @@
 
 #include <cstdint>
 #include <cstring>
+
+#include "kernels/x86/tiles.h"
 
 namespace moxie::x86 {
 

@@ -1,0 +1,112 @@
+#include "kernels/amx/amx.h"
+#include "kernels/avx512/avx512.h"
+#include "kernels/avx512/integer_product.h"
+#include "kernels/avx512/matmul_integer.h"
+
+namespace moxie::amx {
+namespace {
+
+using avx512::ActivationChunk;
+using avx512::kLanes;
+using avx512::Tile;
+
+constexpr int kTokens = 16;  // Rows of a tile of activations and of sums.
+
+/// What ldtilecfg reads (Intel's Architecture Instruction Set Extensions reference, section 3.3).
+struct TileConfiguration {
+  uint8_t palette = 1;
+  uint8_t start_row = 0;
+  uint8_t reserved[14] = {};
+  uint16_t row_bytes[16] = {};
+  uint8_t rows[16] = {};
+
+  constexpr void Set(int tile, int tile_rows, int bytes) {
+    rows[tile] = static_cast<uint8_t>(tile_rows);
+    row_bytes[tile] = static_cast<uint16_t>(bytes);
+  }
+};
+static_assert(sizeof(TileConfiguration) == 64);
+
+// The tiles, by what they hold; the intrinsics take literals.
+#define MOXIE_SUMS 0         // [token][row], 32 bits
+#define MOXIE_ACTIVATIONS 1  // [token][column], signed bytes: a scale group's low bytes
+#define MOXIE_CODES 2        // [quad][row][4], unsigned bytes: avx512::Tile's own layout
+
+template <int kGroup>
+constexpr TileConfiguration ConfigurationOf() {
+  TileConfiguration configuration;
+  configuration.Set(MOXIE_SUMS, kTokens, 4 * kLanes);
+  configuration.Set(MOXIE_ACTIVATIONS, kTokens, kGroup);
+  configuration.Set(MOXIE_CODES, kGroup / 4, 4 * kLanes);
+  return configuration;
+}
+
+/// The products of the low bytes of a chunk: 16 tokens times V tiles.
+template <int kGroup, int V>
+struct LowProducts {
+  alignas(64) int32_t sums[avx512::kChunkElements / kGroup][V][kTokens][kLanes];
+
+  void Find(const Tile* tiles, const ActivationChunk* x, int64_t x_stride) {
+    // The intrinsics do not tell every compiler that they read memory.
+    asm volatile("" ::: "memory");
+    const int64_t x_bytes = x_stride * static_cast<int64_t>(sizeof(ActivationChunk));
+    for (int g = 0; g < tiles[0].groups; ++g) {
+      _tile_loadd(MOXIE_ACTIVATIONS, x->low + g * kGroup, x_bytes);
+      for (int v = 0; v < V; ++v) {
+        _tile_zero(MOXIE_SUMS);
+        _tile_loadd(MOXIE_CODES, tiles[v].codes[g * kGroup / 4], 4 * kLanes);
+        _tile_dpbsud(MOXIE_SUMS, MOXIE_ACTIVATIONS, MOXIE_CODES);
+        _tile_stored(MOXIE_SUMS, sums[g][v], 4 * kLanes);
+      }
+    }
+  }
+};
+
+/// Whole tiles of tokens; see avx512::VectorUnit.
+struct TileUnit {
+  template <int kGroup, bool kHasMin, int V>
+  MOXIE_INLINE int64_t MultiplyMany(const Tile* tiles, int offset, const ActivationChunk* x,
+                                    int64_t x_stride, int64_t tokens, float* sums) {
+    constexpr int kStep = avx512::kTileTokens;
+    constexpr int64_t kStride = V * kLanes;
+    alignas(64) static constexpr TileConfiguration kConfiguration = ConfigurationOf<kGroup>();
+    if (tokens < kTokens) return 0;
+    _tile_loadconfig(&kConfiguration);
+    LowProducts<kGroup, V> low;
+    int64_t t = 0;
+    for (; t + kTokens <= tokens; t += kTokens) {
+      low.Find(tiles, x + t * x_stride, x_stride);
+      for (int at = 0; at < kTokens; at += kStep) {
+        const auto add_low = [&](int g, __m512i(&integers)[kStep][V])
+            __attribute__((always_inline)) {
+          MOXIE_UNROLL
+          for (int i = 0; i < kStep; ++i) {
+            MOXIE_UNROLL
+            for (int v = 0; v < V; ++v) {
+              integers[i][v] =
+                  _mm512_add_epi32(integers[i][v], _mm512_load_si512(low.sums[g][v][at + i]));
+            }
+          }
+        };
+        avx512::MultiplyTiles<kGroup, kHasMin, V, kStep>(tiles, offset, x + (t + at) * x_stride,
+                                                         x_stride, add_low,
+                                                         sums + (t + at) * kStride, kStride);
+      }
+    }
+    _tile_release();  // Else every switch of threads saves the tiles.
+    return t;
+  }
+};
+
+}  // namespace
+
+void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
+            const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
+  if (tokens >= kTokens && avx512::HasIntegerProduct(weights.type)) {
+    avx512::MatMulWith<TileUnit>(weights, row_begin, row_end, activations, tokens, out, out_stride);
+  } else {
+    avx512::MatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
+  }
+}
+
+}  // namespace moxie::amx
