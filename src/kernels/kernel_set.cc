@@ -9,6 +9,8 @@
 #include "kernels/amx/amx.h"
 #include "kernels/avx2/avx2.h"
 #include "kernels/avx512/avx512.h"
+#elif defined(__aarch64__)
+#include "kernels/neon/neon.h"
 #endif
 
 namespace moxie {
@@ -53,6 +55,22 @@ constexpr KernelSet kAmx = [] {
   set.matmul = amx::MatMul;
   return set;
 }();
+
+#elif defined(__aarch64__)
+constexpr KernelSet kNeon = {
+    .name = "neon",
+    .usable = [] { return true; },
+    .needs = "nothing",
+    .activation_format = neon::FormatOfActivations,
+    .convert_activations = neon::ConvertActivations,
+    .matmul = neon::MatMul,
+    .attention_scores = neon::AttentionScores,
+    .attention_values = neon::AttentionValues,
+    .rms_norm = neon::RmsNorm,
+    .exp_minus_max = neon::ExpMinusMax,
+    .silu_multiply = neon::SiluMultiply,
+    .add_scaled = neon::AddScaled,
+};
 #endif
 
 }  // namespace
@@ -64,6 +82,8 @@ std::span<const KernelSet* const> AllKernelSets() {
     &kAvx2,
     &kAvx512,
     &kAmx,
+#elif defined(__aarch64__)
+    &kNeon,
 #endif
   };
   return sets;
