@@ -92,13 +92,14 @@ class Slots(unittest.TestCase):
         with Server(GOLDEN / "mixtral", "--parallel", 2, context=LONG) as server:
             self.assertEqual([s["is_processing"] for s in server.get("/slots")], [False, False])
             client = Reload.open_stream(self, server, LONG - 9)
-            busy = [s for s in server.get("/slots") if s["is_processing"]]
+            deadline = time.monotonic() + 20  # A stream's head comes before its first token.
+            while not (busy := [s for s in server.get("/slots") if s["is_processing"]]):
+                self.assertLess(time.monotonic(), deadline)
             self.assertEqual(len(busy), 1)
             self.assertEqual((busy[0]["prompt_tokens"], busy[0]["prompt_done"]), (1, 1))
             self.assertGreater(busy[0]["generated_tokens"], 0)
             self.assertNotIn("prompt", busy[0])
             client.close()
-            deadline = time.monotonic() + 20
             while any(s["is_processing"] for s in server.get("/slots")):
                 self.assertLess(time.monotonic(), deadline)
 
