@@ -1,6 +1,9 @@
 #include "core/process_memory.h"
 
+#include <link.h>
 #include <malloc.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include <cstdlib>
 #include <fstream>
@@ -19,7 +22,25 @@ int64_t StatusBytes(std::string_view key) {
   return 0;
 }
 
+int PopulateObject(dl_phdr_info* object, size_t /*size*/, void* /*data*/) {
+#ifdef MADV_POPULATE_READ
+  const auto page = static_cast<uintptr_t>(::sysconf(_SC_PAGESIZE));
+  for (int i = 0; i < object->dlpi_phnum; ++i) {
+    const ElfW(Phdr)& segment = object->dlpi_phdr[i];
+    if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
+    const uintptr_t begin = (object->dlpi_addr + segment.p_vaddr) / page * page;
+    const uintptr_t end = object->dlpi_addr + segment.p_vaddr + segment.p_memsz;
+    ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
+  }
+#else
+  (void)object;
+#endif
+  return 0;
+}
+
 }  // namespace
+
+void PopulateProgram() { dl_iterate_phdr(PopulateObject, nullptr); }
 
 int64_t HeapBytes() {
 #if defined(__GLIBC__) && __GLIBC_PREREQ(2, 33)

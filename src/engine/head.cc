@@ -14,6 +14,7 @@ void CountHead(int64_t heap_before, int64_t peak_before, Model::Parts& parts) {
   if (peak > peak_before) parts.head.peak = peak;
   parts.files.tensors.ReleasePages();
   ReleaseFreeHeap();  // Reading leaves holes of its own size.
+  PopulateProgram();
   const int64_t weights = PlacesOf(parts.config, parts.weights, parts.files.tensors).heap;
   parts.head.tokenizer = std::max<int64_t>(0, HeapBytes() - heap_before - weights);
   parts.head.process = std::max<int64_t>(0, ResidentBytes() - parts.head.tokenizer - weights);

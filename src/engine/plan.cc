@@ -53,6 +53,7 @@ Result<Subject> FindSubject(const std::string& model, const ModelOptions& option
       return Error{ErrorCode::kNotFound,
                    model + ": is neither a file or folder nor a model of the catalogue"};
     subject.config = known->config;
+    PopulateProgram();
     subject.head.process = ResidentBytes();
     subject.head.tokenizer = known->config.vocab_size * kTokenizerBytesAToken;
     return subject;
