@@ -131,8 +131,10 @@ MOXIE_INLINE __m512 AddGroup(__m512 sum, __m512i integers, const RowScales& scal
                              const ActivationChunk& x, int g) {
   constexpr bool kSixteen = Format::kGroup == 16;
   if constexpr (kUnsignedOffset<Format> != 0) {
-    const int32_t x_sum = (kSixteen ? x.sums16 : x.sums32)[g];
-    integers = _mm512_sub_epi32(integers, _mm512_set1_epi32(x_sum * kUnsignedOffset<Format>));
+    // Unsigned: of activations that are no numbers the sum is the least integer.
+    const auto x_sum = static_cast<uint32_t>((kSixteen ? x.sums16 : x.sums32)[g]);
+    const auto offset = static_cast<int32_t>(x_sum * uint32_t{kUnsignedOffset<Format>});
+    integers = _mm512_sub_epi32(integers, _mm512_set1_epi32(offset));
   }
   const __m512 x_scale = _mm512_set1_ps(x.scale[g * Format::kGroup / 32]);
   const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), x_scale);
