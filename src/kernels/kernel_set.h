@@ -76,8 +76,8 @@ struct KernelSet {
   void (*add_scaled)(float a, const float* x, int64_t n, float* y);
 };
 
-/// All sets of this binary, scalar, the reference, first; it is always usable. AVX-512 is well
-/// ahead of AVX2 with many tokens and behind it with one (docs/kernels.md).
+/// All sets of this binary, scalar, the reference, first; it is always usable. Each is faster than
+/// those before it (docs/kernels.md).
 std::span<const KernelSet* const> AllKernelSets();
 
 /// The last usable set: the nearest to float32 of the fast ones, and the fastest with many tokens.
