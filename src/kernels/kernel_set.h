@@ -76,8 +76,8 @@ struct KernelSet {
   void (*add_scaled)(float a, const float* x, int64_t n, float* y);
 };
 
-/// All sets of this binary, scalar, the reference, first; it is always usable. Each is faster than
-/// those before it (docs/kernels.md).
+/// All sets of this binary, scalar, the reference, first; it is always usable. The last that is
+/// usable is the default (docs/kernels.md).
 std::span<const KernelSet* const> AllKernelSets();
 
 /// The last usable set: the nearest to float32 of the fast ones, and the fastest with many tokens.

@@ -278,18 +278,6 @@ int64_t StreamedExperts(const ModelWeights& weights) {
   return count;
 }
 
-int64_t RearrangedExpertBytes(const ModelWeights& weights) {
-  int64_t bytes = 0;
-  for (const LayerWeights& layer : weights.layers) {
-    for (const FeedForwardWeights& expert : layer.experts) {
-      if (LiesInFiles(expert)) continue;
-      for (const StoredMatrix* stored : MatricesOf(expert))
-        bytes += stored->matrix.rows * stored->matrix.row_stride;
-    }
-  }
-  return bytes;
-}
-
 FileReader::Options StreamReaderOptions(const ModelWeights& weights) {
   FileReader::Options options;
   // Three reads an expert; those of a Begin that failed may still be on their way.

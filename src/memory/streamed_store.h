@@ -21,9 +21,6 @@ int64_t ExpertSlotBytes(const ModelWeights& weights);
 /// Experts that are read on demand: what a cache could hold at most.
 int64_t StreamedExperts(const ModelWeights& weights);
 
-/// Bytes of experts that cannot be streamed, since loading had to rearrange them.
-int64_t RearrangedExpertBytes(const ModelWeights& weights);
-
 /// How a reader for a store must be made.
 FileReader::Options StreamReaderOptions(const ModelWeights& weights);
 

@@ -12,6 +12,7 @@ import tempfile
 import time
 import unittest
 
+from cgroup import Group
 from python_support import MOXIE, ROOT
 
 MODELS = ROOT / "tests/golden/models"
@@ -57,33 +58,14 @@ def write_sparse_mixtral(folder, layers=2, experts=8, dim=1024, ffn=4096, vocab=
     return offset
 
 
-class MemoryGroup:
-    """A control group with a limit of memory (either version), or `reason` why there is none."""
-
-    def __init__(self, limit):
-        self.reason = None
-        root = pathlib.Path("/sys/fs/cgroup")
-        first = (root / "memory") if (root / "memory").is_dir() else root
-        self.path = first / f"moxie-test-{os.getpid()}"
-        try:
-            self.path.mkdir()
-            for name in ("memory.max", "memory.limit_in_bytes"):
-                if (self.path / name).exists():
-                    (self.path / name).write_text(str(limit))
-                    return
-            self.reason = "control groups here do not limit memory"
-        except OSError as error:
-            self.reason = f"no control group can be made: {error}"
-        self.close()
-
-    def enter(self):
-        (self.path / "cgroup.procs").write_text(str(os.getpid()))
-
-    def close(self):
-        try:
-            self.path.rmdir()
-        except OSError:
-            pass
+def limited(test, limit):
+    """A control group for one test, or the test is skipped with the reason."""
+    try:
+        group = Group(limit)
+    except OSError as error:
+        test.skipTest(f"no control group can be made here: {error}")
+    test.addCleanup(group.remove)
+    return group
 
 
 class Convert(unittest.TestCase):
@@ -147,10 +129,7 @@ class Convert(unittest.TestCase):
         self.assertEqual([path.name for path in self.folder.iterdir()], ["large"])
 
     def test_ten_times_the_memory(self):
-        group = MemoryGroup(LIMIT)
-        if group.reason:
-            self.skipTest(group.reason)
-        self.addCleanup(group.close)
+        group = limited(self, LIMIT)
         size = write_sparse_mixtral(self.folder / "large", layers=3)
         self.assertGreater(size, 10 * LIMIT)
         steps = (("large", "m.gguf", []), ("m.gguf", "back", []), ("large", "q.gguf", ["--type", "q8_0"]))

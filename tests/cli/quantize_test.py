@@ -7,7 +7,7 @@ import tempfile
 import time
 import unittest
 
-from convert_test import LIMIT, MODELS, MemoryGroup, write_sparse_mixtral
+from convert_test import LIMIT, MODELS, limited, write_sparse_mixtral
 from python_support import MOXIE
 
 
@@ -50,10 +50,7 @@ class Quantize(unittest.TestCase):
         self.assertIn("nats a token is expected", result.stderr)
 
     def test_ten_times_the_memory(self):
-        group = MemoryGroup(LIMIT)
-        if group.reason:
-            self.skipTest(group.reason)
-        self.addCleanup(group.close)
+        group = limited(self, LIMIT)
         size = write_sparse_mixtral(self.folder / "large", layers=3)
         self.assertGreater(size, 10 * LIMIT)
         for source, out, kind in (("large", "a.gguf", "q8_0"), ("a.gguf", "b.gguf", "q4_k_m")):

@@ -29,10 +29,12 @@ class Group:
             raise
 
     def run(self, *args, **kwargs):
-        def enter():
-            (self.path / "cgroup.procs").write_text(str(os.getpid()))
         return subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True,
-                              preexec_fn=enter, timeout=300, **kwargs)
+                              preexec_fn=self.enter, timeout=300, **kwargs)
+
+    def enter(self):
+        """For subprocess's preexec_fn."""
+        (self.path / "cgroup.procs").write_text(str(os.getpid()))
 
     def peak(self):
         return int((self.path / self.peak_name).read_text())
