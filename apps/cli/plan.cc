@@ -66,6 +66,7 @@ Json ToJson(const ModelPlan& plan, const Frame& frame) {
               {"streamed", plan.streamed},
               {"expert_slots", plan.expert_slots},
               {"experts", plan.experts},
+              {"pass_tokens", plan.pass_tokens},
               {"hit_rate", plan.hit_rate}};
   if (plan.speed)
     out["speed"] = {{"prefill_tokens_per_s", plan.speed->prefill_tokens_per_s},

@@ -55,6 +55,7 @@ struct ModelPlan {
   bool streamed = false;         ///< experts are read from disk as tokens need them
   int64_t expert_slots = 0;      ///< experts in memory at once, where streamed
   int64_t experts = 0;           ///< of all layers together, that could be streamed
+  int64_t pass_tokens = 0;       ///< of prompts that share one reading of missing experts
   int64_t expert_bytes = 0;      ///< that reading one takes
   double experts_per_token = 0;  ///< that a token asks for, over all layers
   double hit_rate = 1;    ///< of experts that a token asks for, found in memory where routing is

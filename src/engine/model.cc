@@ -27,11 +27,12 @@ Error OverBudget(const std::string& path, const MemoryPlan& plan, int64_t budget
 
 Result<void> TakeMemory(const std::string& path, Model::Parts& parts) {
   const ModelOptions& options = parts.options;
-  MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(options, parts.adapters));
-  parts.cache_options = sizes.cache;
+  MOXIE_TRY_ASSIGN(RunSizes sizes, SizesOf(options, parts.adapters));
   const WeightPlaces places = PlacesOf(parts.config, parts.weights, parts.files.tensors);
   const MemoryPlan plan =
-      PlanRun(parts.config, parts.weights, places, parts.head, options, sizes, *parts.kernels);
+      PlanRun(parts.config, parts.weights, places, parts.head, options, *parts.kernels, sizes);
+  parts.cache_options = sizes.cache;
+  parts.pass_tokens = sizes.decoder.max_tokens;
   parts.need = plan.need;
   if (plan.need.total() > options.memory_bytes) return OverBudget(path, plan, options.memory_bytes);
   MOXIE_TRY_ASSIGN(parts.cache, KvCache::Create(parts.config, parts.cache_options));

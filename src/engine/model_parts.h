@@ -41,9 +41,12 @@ struct Model::Parts {
   std::unique_ptr<FileReader> expert_files;  ///< where experts are streamed
   std::unique_ptr<ExpertStore> experts;
   KvCache::Options cache_options;
+  int64_t pass_tokens =
+      0;  ///< of one forward pass: batch_tokens, or more where experts are streamed
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Decoder> decoder;
   MemoryNeed need;
+  bool experts_on_disk() const { return expert_files != nullptr; }
   std::string read_method;
   double load_seconds = 0;
 };

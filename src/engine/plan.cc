@@ -81,8 +81,9 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
   const ModelOptions& options = setting.options;
   const TokenWork work = WorkPerToken(config, weights);
   const ParameterCount count = CountParameters(config);
-  const MemoryPlan memory = PlanRun(config, weights, places, setting.subject.head, options,
-                                    setting.sizes, setting.kernels);
+  RunSizes sizes = setting.sizes;
+  const MemoryPlan memory =
+      PlanRun(config, weights, places, setting.subject.head, options, setting.kernels, sizes);
   ModelPlan plan;
   plan.name = config.name;
   plan.type = NameOf(work.MainType());
@@ -98,6 +99,7 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
   plan.streamed = memory.expert_slots > 0;
   plan.expert_slots = memory.expert_slots;
   plan.experts = memory.experts;
+  plan.pass_tokens = sizes.decoder.max_tokens;
   plan.expert_bytes = memory.expert_bytes;
   plan.experts_per_token = static_cast<double>(
       config.router.used *

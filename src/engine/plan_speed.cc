@@ -51,7 +51,7 @@ SpeedPlan PlanSpeed(const ModelConfig& config, const ModelPlan& plan, const Prob
     return pass.head + pass.rest + std::max(pass.experts, disk);
   };
   speed.decode_tokens_per_s = 1 / seconds(probed.decode, decode_disk);
-  const auto batch = static_cast<double>(std::min(plan.options.batch_tokens, prompt_tokens));
+  const auto batch = static_cast<double>(std::min(plan.pass_tokens, prompt_tokens));
   const double prefill_disk =
       plan.streamed ? disk_seconds(DistinctExperts(config.router, batch)) / batch : 0;
   speed.prefill_tokens_per_s = 1 / seconds(probed.prefill, prefill_disk);

@@ -50,7 +50,7 @@ TEST(PlanSpeed, ReadsMissingExpertsWhileOthersCompute) {
 TEST(PlanSpeed, ABatchReadsItsDistinctExpertsOnce) {
   const ModelConfig config = FindInCatalogue("qwen3-30b-a3b")->config;
   ModelPlan plan = QuarterCached();
-  plan.options.batch_tokens = 12;
+  plan.pass_tokens = 12;
   const SpeedPlan speed = PlanSpeed(config, plan, kProbed, Machine(), 512);
   // Distinct experts of 12 tokens that choose 8 of 128 each, by trial.
   std::mt19937 numbers(1);

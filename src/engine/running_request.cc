@@ -119,7 +119,12 @@ void RunningRequest::End(FinishReason reason) {
   if (!rest.empty()) Emit(-1, rest, {});
 }
 
-bool RunningRequest::ReportPrompt() { return Emit(-1, "", {}); }
+bool RunningRequest::ReportPrompt(int64_t more) {
+  prompt_more_ = more;
+  const bool wanted = Emit(-1, "", {});
+  prompt_more_ = 0;
+  return wanted;
+}
 
 bool RunningRequest::Emit(TokenId token, const std::string& text, std::span<const float> logits) {
   if (!on_event_) return true;
@@ -128,7 +133,7 @@ bool RunningRequest::Emit(TokenId token, const std::string& text, std::span<cons
     logprobs = TokenLogprobs(logits, token, request_.top_logprobs);
   const bool routed = token >= 0 && !token_routing_.experts.empty();
   return on_event_({.request = id_,
-                    .prompt_done = std::min(computed, completion_.prompt_tokens),
+                    .prompt_done = std::min(computed + prompt_more_, completion_.prompt_tokens),
                     .token = token,
                     .text = text,
                     .logprobs = std::span(logprobs),

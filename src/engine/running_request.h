@@ -50,8 +50,9 @@ class RunningRequest {
     return scores_prompt() || request_.pooling != Pooling::kNone;
   }
 
-  /// Tells the listener that a part of the prompt is computed. Returns whether it wants to go on.
-  bool ReportPrompt();
+  /// Tells the listener that a part of the prompt is computed, and in a pass that is not finished
+  /// `more` tokens' worth. Returns whether it wants to go on.
+  bool ReportPrompt(int64_t more);
 
   /// Where Advance has not ended it: ends it now, with what it has said so far.
   void End(FinishReason reason);
@@ -93,6 +94,7 @@ class RunningRequest {
   int64_t most_tokens_;
   int64_t most_answer_;
   Completion completion_;
+  int64_t prompt_more_ = 0;
   TokenRouting token_routing_;
   PooledStates pooled_;
   std::optional<RoutingTracer> tracer_;

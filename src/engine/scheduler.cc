@@ -77,13 +77,31 @@ void Scheduler::Step() {
   pass_start_ = RunningRequest::Clock::now();
   const ForwardObservers observers{.routing = parts_.config.is_mixture() ? &routing_ : nullptr,
                                    .hidden = hidden_.wanted() ? &hidden_ : nullptr,
-                                   .profile = profile_};
+                                   .profile = profile_,
+                                   .layers = parts_.experts_on_disk() ? this : nullptr};
   const Result<void> done = parts_.decoder->Forward(chunks_, *parts_.cache, logits_, observers);
   if (done) {
     TakeResults();
-  } else {
+  } else if (done.error().code != ErrorCode::kCancelled) {
     FailBatch(done.error());
   }
+}
+
+/// A prompt that waits for its experts may take minutes: who asked hears of each layer, as if so
+/// much of the prompt's part were done, and a pass that nobody wants any more is given up.
+bool Scheduler::OnLayer(int64_t done, int64_t all) {
+  if (done == all) return true;  // TakeResults says so.
+  bool wanted = false;
+  for (size_t i = 0; i < chunks_.size(); ++i) {
+    RunningRequest& request = *batch_[i];
+    const int64_t computed = std::ssize(chunks_[i].tokens) * done / all;
+    if (request.answering() || request.ReportPrompt(computed)) {
+      wanted = true;
+    } else {
+      Cancel(request.id());
+    }
+  }
+  return wanted;
 }
 
 void Scheduler::TakeCancelled() {
@@ -213,9 +231,9 @@ void Scheduler::ComposeBatch() {
   routing_.Clear();
   hidden_.Clear();
   logit_rows_ = 0;
-  int64_t left = parts_.options.batch_tokens;
+  int64_t left = parts_.pass_tokens;
   const int64_t row_bytes = parts_.config.vocab_size * static_cast<int64_t>(sizeof(float));
-  int64_t score_rows = std::max<int64_t>(1, kScoreBytes / row_bytes);
+  int64_t score_rows = std::clamp<int64_t>(kScoreBytes / row_bytes, 1, parts_.options.batch_tokens);
   for (const bool answering : {true, false}) {
     for (const auto& request : running_) {
       if (request->answering() != answering || left == 0) continue;
@@ -272,7 +290,7 @@ void Scheduler::TakeResults() {
     request.computed += tokens;
     if (request.pending() > 0) {
       if (chunks_[i].logits == LogitRows::kAll) ++row;
-      if (!request.ReportPrompt()) Cancel(request.id());
+      if (!request.ReportPrompt(0)) Cancel(request.id());
       continue;
     }
     const Result<bool> last = request.Advance(std::span(logits_).subspan(row * vocab, vocab));

@@ -19,18 +19,18 @@ namespace moxie {
 /// Decides what each forward pass computes (continuous batching: Yu et al., Orca, OSDI '22).
 ///
 /// A pass holds one token of every running answer, then as much of the running prompts as
-/// batch_tokens allows, in order of admission. A waiting request starts when a sequence and pages
+/// fits (pass_tokens), in order of admission. A waiting request starts when a sequence and pages
 /// for its prompt and its longest possible answer can be had, so a running one never lacks pages;
 /// which one is next, WaitingQueue says.
 /// A prompt shares the pages of its beginning with finished requests and with running ones; while
 /// an earlier request still computes that beginning, the later one waits for it.
 /// A large request that is next waits until it fits; only a more urgent one or one of a user who
 /// had less goes before it.
-class Scheduler {
+class Scheduler : private LayerObserver {
  public:
   explicit Scheduler(Model::Parts& parts);
   /// Frees all its sequences; requests that are not finished end without a word.
-  ~Scheduler();
+  ~Scheduler() override;
   Scheduler(const Scheduler&) = delete;
   Scheduler& operator=(const Scheduler&) = delete;
 
@@ -57,6 +57,7 @@ class Scheduler {
   void NoteRunning();
   void TakeResults();
   void FailBatch(const Error& error);
+  bool OnLayer(int64_t done, int64_t all) override;
   void KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed);
   void Finish(RunningRequest& request, Result<Completion> result);
   bool WaitsForBeginning(RunningRequest& request);

@@ -6,6 +6,7 @@
 #include <utility>
 
 #include "core/thread_pool.h"
+#include "memory/streamed_store.h"
 #include "moxie/machine.h"
 #include "sampling/sampler.h"
 
@@ -108,9 +109,11 @@ Result<RunSizes> SizesOf(const ModelOptions& options, std::span<const AdapterWei
   return sizes;
 }
 
-MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
-                   const WeightPlaces& places, const HeadBytes& head, const ModelOptions& options,
-                   const RunSizes& sizes, const KernelSet& kernels) {
+namespace {
+
+MemoryPlan PlanSizes(const ModelConfig& config, const ModelWeights& weights,
+                     const WeightPlaces& places, const HeadBytes& head, const ModelOptions& options,
+                     const KernelSet& kernels, const RunSizes& sizes) {
   const int64_t logits = config.vocab_size * static_cast<int64_t>(sizeof(float));
   const int64_t a_sequence = logits + Sampler::BytesFor(config.vocab_size);
   return PlanMemory(config, weights, places,
@@ -124,6 +127,36 @@ MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
                      .head_peak_bytes = head.peak,
                      .threads = options.threads,
                      .budget_bytes = options.memory_bytes});
+}
+
+}  // namespace
+
+MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
+                   const WeightPlaces& places, const HeadBytes& head, const ModelOptions& options,
+                   const KernelSet& kernels, RunSizes& sizes) {
+  const auto plan = [&] {
+    return PlanSizes(config, weights, places, head, options, kernels, sizes);
+  };
+  const MemoryPlan first = plan();
+  const int64_t block = options.batch_tokens, all = options.context * options.parallel;
+  if (first.expert_slots <= kLeastExpertSlots || all <= block) return first;
+  const auto grow = [&](int64_t tokens) {
+    sizes.decoder.max_tokens = tokens;
+    sizes.decoder.block_tokens = block;
+    sizes.cache.max_chunk_tokens = std::min(tokens, options.context);
+  };
+  const auto others = [](const MemoryPlan& p) { return p.need.total() - p.need.experts; };
+  const int64_t spare = first.need.experts / 8;
+  const RunSizes small = sizes;
+  grow(std::min(2 * block, all));
+  const int64_t more = std::max<int64_t>(others(plan()) - others(first), 1);
+  const int64_t tokens = std::min(all, block + (sizes.decoder.max_tokens - block) * spare / more);
+  sizes = small;
+  // Whole blocks, unless that is all there can be.
+  const int64_t pass = tokens < all ? tokens / block * block : all;
+  if (pass <= block) return first;
+  grow(pass);
+  return plan();
 }
 
 }  // namespace moxie

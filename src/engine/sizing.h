@@ -44,8 +44,13 @@ Result<RunSizes> SizesOf(const ModelOptions& options,
                          std::span<const AdapterWeights> adapters = {});
 
 /// The memory of a run. `weights` may be an outline. `options` must be complete.
+///
+/// Where experts are streamed, `sizes` grow so that one pass takes in prompts as long as the
+/// context: what it misses of each layer is then read once for all of it. The activations of such a
+/// pass take at most an eighth of what is left for experts. Tokens are multiplied in blocks of
+/// batch_tokens all the same, so that no result depends on the budget.
 MemoryPlan PlanRun(const ModelConfig& config, const ModelWeights& weights,
                    const WeightPlaces& places, const HeadBytes& head, const ModelOptions& options,
-                   const RunSizes& sizes, const KernelSet& kernels);
+                   const KernelSet& kernels, RunSizes& sizes);
 
 }  // namespace moxie

@@ -29,9 +29,15 @@ std::unique_ptr<AttentionBlock> MakeAttention(const ModelConfig& config,
                                             max_tokens);
 }
 
+/// Tokens that are multiplied at once.
+int64_t BlockTokens(const Decoder::Options& options) {
+  return options.block_tokens > 0 ? std::min(options.block_tokens, options.max_tokens)
+                                  : options.max_tokens;
+}
+
 /// Rows that pass through one kind of matrix at once: every choice of an expert, or a shared one.
 int64_t AdapterRows(const ModelConfig& config, const Decoder::Options& options) {
-  return options.max_tokens * (config.router.used + 1);
+  return BlockTokens(options) * (config.router.used + 1);
 }
 
 class TransformerDecoder : public Decoder {
@@ -43,12 +49,14 @@ class TransformerDecoder : public Decoder {
         kernels_(kernels),
         threads_(threads),
         options_(options),
-        rope_(config.rope, options.max_tokens),
+        block_tokens_(BlockTokens(options)),
+        rope_(config.rope, block_tokens_),
         adapters_(options.adapters, std::ssize(config.layers), kernels, threads,
                   AdapterRows(config, options)),
         attention_(
-            MakeAttention(config, weights, rope_, adapters_, kernels, threads, options.max_tokens)),
-        feed_forward_(config, weights, experts, adapters_, kernels, threads, options.max_tokens),
+            MakeAttention(config, weights, rope_, adapters_, kernels, threads, block_tokens_)),
+        feed_forward_(config, weights, experts, adapters_, kernels, threads,
+                      {.tokens = options.max_tokens, .block = block_tokens_}),
         head_(kernels),
         head_products_(1),
         hidden_(Size(options.max_tokens * config.dim)),
@@ -57,6 +65,7 @@ class TransformerDecoder : public Decoder {
     places_.reserve(Size(options.max_tokens));
     positions_.reserve(Size(options.max_tokens));
     chunks_.reserve(Size(options.max_tokens));
+    pieces_.reserve(Size(options.max_tokens));
     logit_tokens_.reserve(Size(options.max_logit_rows));
     sequences_.reserve(Size(options.max_tokens));
     head_types_.Add(weights.output);
@@ -99,6 +108,8 @@ class TransformerDecoder : public Decoder {
   void RollBack(KvCache& cache);
   void Embed(std::span<const SequenceChunk> chunks);
   Result<void> RunLayers(KvCache& cache, const ForwardObservers& observers, int64_t first);
+  void Attend(int64_t layer, KvCache& cache, const ForwardObservers& observers);
+  void CutIntoPieces(int64_t begin, int64_t end);
   void Norm(const std::vector<float>& scale);
   void AddUpdate(const std::vector<float>& post_norm);
   void WriteLogits(std::span<float> logits);
@@ -110,6 +121,7 @@ class TransformerDecoder : public Decoder {
   const KernelSet& kernels_;
   ThreadPool& threads_;
   const Options options_;
+  const int64_t block_tokens_;
   Rope rope_;
   AdapterTerms adapters_;
   std::unique_ptr<AttentionBlock> attention_;
@@ -122,6 +134,7 @@ class TransformerDecoder : public Decoder {
   std::vector<float> update_;  ///< [tokens, dim] what a block adds to the stream
   // The present batch.
   std::vector<BatchChunk> chunks_;
+  std::vector<BatchChunk> pieces_;  ///< of chunks, in the present block
   std::vector<TokenPlace> places_;
   std::vector<int64_t> positions_;
   std::vector<int64_t> logit_tokens_;  ///< tokens whose logits are asked for
@@ -182,7 +195,6 @@ void TransformerDecoder::RollBack(KvCache& cache) {
 }
 
 void TransformerDecoder::Embed(std::span<const SequenceChunk> chunks) {
-  rope_.Prepare(positions_);
   const WeightMatrix& embedding = weights_.embedding;
   float* row = hidden_.data();
   for (const SequenceChunk& chunk : chunks) {
@@ -198,10 +210,6 @@ void TransformerDecoder::Embed(std::span<const SequenceChunk> chunks) {
 
 Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObservers& observers,
                                            int64_t first) {
-  const Batch batch{.chunks = chunks_,
-                    .places = places_,
-                    .profile = observers.profile,
-                    .inputs = observers.inputs};
   const auto show = [&](int64_t index, const std::vector<float>& rows) {
     if (observers.hidden == nullptr) return;
     observers.hidden->OnHidden(index, std::span(rows).first(Size(tokens() * config_.dim)));
@@ -212,17 +220,47 @@ Result<void> TransformerDecoder::RunLayers(KvCache& cache, const ForwardObserver
     const ScopedSpan span(observers.profile, Part::kLayer, i);
     const LayerWeights& layer = weights_.layers[Size(i)];
     Norm(layer.attention_norm);
-    attention_->Run(i, batch, cache, normed_.data(), update_.data());
+    Attend(i, cache, observers);
     AddUpdate(layer.post_attention_norm);
     Norm(layer.ffn_norm);
     MOXIE_TRY(feed_forward_.Run(i, tokens(), normed_.data(), observers, update_.data()));
     AddUpdate(layer.post_ffn_norm);
     if (i + 1 < layers) show(i + 1, hidden_);
+    if (observers.layers != nullptr && !observers.layers->OnLayer(i + 1, layers))
+      return Error{ErrorCode::kCancelled, "the pass was given up"};
   }
   if (observers.hidden == nullptr && logit_tokens_.empty()) return {};
   Norm(weights_.output_norm);
   show(layers, normed_);
   return {};
+}
+
+/// Attention block by block: what a block needs of those before it is in the cache by then.
+void TransformerDecoder::Attend(int64_t layer, KvCache& cache, const ForwardObservers& observers) {
+  for (int64_t begin = 0; begin < tokens(); begin += block_tokens_) {
+    const int64_t end = std::min(begin + block_tokens_, tokens());
+    const auto first = Size(begin), count = Size(end - begin);
+    CutIntoPieces(begin, end);
+    rope_.Prepare(std::span(positions_).subspan(first, count));
+    const Batch block{.chunks = pieces_,
+                      .places = std::span(places_).subspan(first, count),
+                      .profile = observers.profile,
+                      .inputs = observers.inputs};
+    attention_->Run(layer, block, cache, normed_.data() + begin * config_.dim,
+                    update_.data() + begin * config_.dim);
+  }
+}
+
+/// The parts of chunks that lie in a block, numbered from its first token.
+void TransformerDecoder::CutIntoPieces(int64_t begin, int64_t end) {
+  pieces_.clear();
+  for (const BatchChunk& chunk : chunks_) {
+    const int64_t from = std::max(begin, chunk.first_token);
+    const int64_t to = std::min(end, chunk.first_token + chunk.tokens);
+    if (from >= to) continue;
+    pieces_.push_back(
+        {chunk.sequence, from - begin, to - from, chunk.first_position + from - chunk.first_token});
+  }
 }
 
 void TransformerDecoder::Norm(const std::vector<float>& scale) {
@@ -270,7 +308,7 @@ int64_t Decoder::BytesFor(const ModelConfig& config, const ModelWeights& weights
                           const KernelSet& kernels, int threads, const Options& options) {
   const int64_t tokens = options.max_tokens;
   constexpr auto kFloat = static_cast<int64_t>(sizeof(float));
-  constexpr auto kPlaces = static_cast<int64_t>(sizeof(BatchChunk) + sizeof(TokenPlace) +
+  constexpr auto kPlaces = static_cast<int64_t>(2 * sizeof(BatchChunk) + sizeof(TokenPlace) +
                                                 sizeof(int64_t) + sizeof(SequenceId));
   const bool latent = config.attention.latent.kv_rank > 0;
   const auto attention = latent ? LatentAttention::BytesFor : GroupedAttention::BytesFor;
@@ -279,10 +317,11 @@ int64_t Decoder::BytesFor(const ModelConfig& config, const ModelWeights& weights
   return tokens * (3 * config.dim * kFloat + kPlaces) +
          options.max_logit_rows * static_cast<int64_t>(sizeof(int64_t)) +
          ActivationRows::BytesFor(kernels, options.max_logit_rows, config.dim, head) +
-         Rope::BytesFor(config.rope, tokens) +
+         Rope::BytesFor(config.rope, BlockTokens(options)) +
          AdapterTerms::BytesFor(options.adapters, AdapterRows(config, options)) +
-         attention(config, weights, kernels, threads, tokens) +
-         FeedForwardLayers::BytesFor(config, weights, kernels, tokens);
+         attention(config, weights, kernels, threads, BlockTokens(options)) +
+         FeedForwardLayers::BytesFor(config, weights, kernels,
+                                     {.tokens = tokens, .block = BlockTokens(options)});
 }
 
 Result<std::unique_ptr<Decoder>> Decoder::Create(const ModelConfig& config,

@@ -51,6 +51,14 @@ class HiddenObserver {
   virtual void OnHidden(int64_t index, std::span<const float> hidden) = 0;
 };
 
+/// Hears of each layer that a pass has finished, in the thread that called Forward.
+class LayerObserver {
+ public:
+  virtual ~LayerObserver() = default;
+  /// `done` of `all` layers. False gives the pass up (kCancelled).
+  virtual bool OnLayer(int64_t done, int64_t all) = 0;
+};
+
 /// Where a pass begins: at the embeddings, or at a layer whose input is known from an earlier pass
 /// of the same chunks (HiddenObserver), to see what changes from there on without computing what
 /// does not.
@@ -64,6 +72,7 @@ struct ForwardObservers {
   HiddenObserver* hidden = nullptr;
   Profile* profile = nullptr;
   InputObserver* inputs = nullptr;
+  LayerObserver* layers = nullptr;
 };
 
 /// The forward pass of a decoder-only transformer (arXiv:1706.03762; mixture layers after
@@ -73,7 +82,8 @@ struct ForwardObservers {
 /// For one kernel set and cache type the results do not depend on the number of threads, on what
 /// else is in the batch, or on how a sequence is cut into chunks, bit for bit: kernels compute
 /// every row alike (kernel_set.h), attention walks pages that are fixed by position, and experts'
-/// outputs are summed in the order of choice. So --batch-invariant costs nothing. One call at a
+/// outputs are summed in the order of choice. So --batch-invariant costs nothing. What a pass of
+/// several blocks computes are the same calls of kernels as in a pass for each block. One call at a
 /// time; all referenced objects must outlive it. Buffers for `max_tokens` are taken at
 /// creation, nothing is allocated afterwards.
 class Decoder {
@@ -81,6 +91,9 @@ class Decoder {
   struct Options {
     int64_t max_tokens = 512;      ///< tokens of one forward pass, over all chunks
     int64_t max_logit_rows = 512;  ///< rows of logits of one forward pass
+    int64_t block_tokens = 0;      ///< tokens multiplied at once, where a pass has more: each layer
+                                   ///< takes a pass block by block, but asks for each expert once.
+                                   ///< 0: a pass is one block
     std::vector<const AdapterWeights*> adapters =
         {};  ///< applied together; must outlive the decoder
   };
@@ -102,8 +115,8 @@ class Decoder {
   /// sequences must begin with it and cannot go on from layer 0.
   ///
   /// Errors: kInvalidInput (a token id outside the vocabulary, sizes beyond the options),
-  /// kOverBudget (no free pages), kIo from the expert store. After an error the sequences'
-  /// lengths are as before.
+  /// kOverBudget (no free pages), kIo from the expert store, kCancelled by an observer. After an
+  /// error the sequences' lengths are as before.
   virtual Result<void> Forward(std::span<const SequenceChunk> chunks, KvCache& cache,
                                std::span<float> logits, const ForwardObservers& observers = {},
                                const ForwardStart& start = {}) = 0;

@@ -30,26 +30,27 @@ GatedActivation ActivationOf(const ModelConfig& config) {
 FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights,
                                      ExpertStore& experts, AdapterTerms& adapters,
                                      const KernelSet& kernels, ThreadPool& threads,
-                                     int64_t max_tokens)
+                                     const Most& most)
     : config_(config),
       weights_(weights),
       store_(experts),
       adapters_(adapters),
       kernels_(kernels),
       threads_(threads),
+      block_tokens_(most.block),
       feed_forward_(ActivationOf(config), config.dim, adapters, kernels, threads),
       input_(kernels),
       router_(1),
-      all_tokens_(Size(max_tokens)) {
+      all_tokens_(Size(most.tokens)) {
   std::iota(all_tokens_.begin(), all_tokens_.end(), 0);
-  Needs needs = NeedsOf(config, weights, kernels, max_tokens);
-  for (const WeightTypes& types : needs.input_types) input_.Reserve(max_tokens, config.dim, types);
+  Needs needs = NeedsOf(config, weights, kernels, most.block);
+  for (const WeightTypes& types : needs.input_types) input_.Reserve(most.tokens, config.dim, types);
   input_types_ = std::move(needs.input_types);
   feed_forward_.Reserve(needs.room);
   tasks_.reserve(Size(config.router.experts + 1));
   if (!config.is_mixture()) return;
-  const int64_t slots = max_tokens * config.router.used;
-  logits_.resize(Size(max_tokens * config.router.experts));
+  const int64_t slots = most.tokens * config.router.used;
+  logits_.resize(Size(most.tokens * config.router.experts));
   ids_.resize(Size(slots));
   choice_weights_.resize(Size(slots));
   first_slot_.resize(Size(config.router.experts + 1));
@@ -58,12 +59,13 @@ FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeigh
   chosen_.reserve(Size(config.router.experts));
   slot_out_.resize(Size(slots * config.dim));
   if (config.shared_expert != SharedExpert::kNone)
-    shared_out_.resize(Size(max_tokens * config.dim));
+    shared_out_.resize(Size(most.tokens * config.dim));
 }
 
 FeedForwardLayers::Needs FeedForwardLayers::NeedsOf(const ModelConfig& config,
                                                     const ModelWeights& weights,
-                                                    const KernelSet& kernels, int64_t max_tokens) {
+                                                    const KernelSet& kernels,
+                                                    int64_t block_tokens) {
   Needs needs;
   for (const LayerWeights& layer : weights.layers) {
     std::array<FeedForward::Demand, 3> demands;
@@ -80,9 +82,9 @@ FeedForwardLayers::Needs FeedForwardLayers::NeedsOf(const ModelConfig& config,
     demand(layer.shared, shared);
     types.Add(layer.router);
     dense.tasks = shared.tasks = 1;
-    dense.rows = shared.rows = max_tokens;
+    dense.rows = shared.rows = block_tokens;
     experts.tasks = std::ssize(layer.experts);
-    experts.rows = max_tokens * config.router.used;
+    experts.rows = block_tokens * config.router.used;
     needs.room.Include(demands, kernels, config.dim);
     needs.input_types.push_back(std::move(types));
   }
@@ -90,16 +92,22 @@ FeedForwardLayers::Needs FeedForwardLayers::NeedsOf(const ModelConfig& config,
 }
 
 int64_t FeedForwardLayers::BytesFor(const ModelConfig& config, const ModelWeights& weights,
-                                    const KernelSet& kernels, int64_t max_tokens) {
-  const Needs needs = NeedsOf(config, weights, kernels, max_tokens);
+                                    const KernelSet& kernels, const Most& most) {
+  const Needs needs = NeedsOf(config, weights, kernels, most.block);
   int64_t input = 0;
   for (const WeightTypes& types : needs.input_types)
-    input = std::max(input, ActivationRows::BytesFor(kernels, max_tokens, config.dim, types));
+    input = std::max(input, ActivationRows::BytesFor(kernels, most.tokens, config.dim, types));
   const int64_t used = config.router.used;  // 0 where there are no experts.
   const int64_t shared = config.shared_expert != SharedExpert::kNone ? config.dim : 0;
   // Numbers of 4 bytes a token: logits, four of each choice, outputs.
   const int64_t a_token = 1 + config.router.experts + used * (4 + config.dim) + shared;
-  return needs.room.bytes() + input + 4 * max_tokens * a_token;
+  return needs.room.bytes() + input + 4 * most.tokens * a_token;
+}
+
+void FeedForwardLayers::ForEachBlock(int64_t tokens,
+                                     FunctionRef<void(int64_t first, int64_t count)> visit) const {
+  for (int64_t first = 0; first < tokens; first += block_tokens_)
+    visit(first, std::min(block_tokens_, tokens - first));
 }
 
 Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* x,
@@ -114,13 +122,15 @@ Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* 
 
 void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x,
                                  InputObserver* inputs, float* out) {
-  tasks_.clear();
-  tasks_.push_back({.weights = ViewOf(weights_.layers[Size(layer)].dense),
-                    .tokens = std::span(all_tokens_).first(Size(tokens)),
-                    .out = out,
-                    .pairs = &adapters_.layer(layer).dense,
-                    .place = {.layer = layer}});
-  feed_forward_.Run(tasks_, input_, x, inputs);
+  ForEachBlock(tokens, [&](int64_t first, int64_t count) {
+    tasks_.clear();
+    tasks_.push_back({.weights = ViewOf(weights_.layers[Size(layer)].dense),
+                      .tokens = std::span(all_tokens_).subspan(Size(first), Size(count)),
+                      .out = out + first * config_.dim,
+                      .pairs = &adapters_.layer(layer).dense,
+                      .place = {.layer = layer}});
+    feed_forward_.Run(tasks_, input_, x, inputs);
+  });
 }
 
 Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const float* x,
@@ -141,18 +151,21 @@ Result<void> FeedForwardLayers::RunMixture(int64_t layer, int64_t tokens, const 
 Result<void> FeedForwardLayers::Choose(int64_t layer, int64_t tokens, const float* x,
                                        RoutingObserver* observer) {
   const LayerWeights& weights = weights_.layers[Size(layer)];
-  router_.Clear();
-  adapters_.Clear();
-  router_.Add({.weights = &weights.router,
-               .activations = input_.Row(weights.router.type, 0),
-               .activation_stride = input_.RowBytes(weights.router.type),
-               .tokens = tokens,
-               .out = logits_.data(),
-               .out_stride = config_.router.experts,
-               .bias = weights.router_bias,
-               .terms = adapters_.Reduce(adapters_.layer(layer).router, tokens,
-                                         [&](int64_t t) { return x + t * config_.dim; })});
-  router_.Run(kernels_, threads_);
+  ForEachBlock(tokens, [&](int64_t first, int64_t count) {
+    router_.Clear();
+    adapters_.Clear();
+    router_.Add({.weights = &weights.router,
+                 .activations = input_.Row(weights.router.type, first),
+                 .activation_stride = input_.RowBytes(weights.router.type),
+                 .tokens = count,
+                 .out = logits_.data() + first * config_.router.experts,
+                 .out_stride = config_.router.experts,
+                 .bias = weights.router_bias,
+                 .terms = adapters_.Reduce(adapters_.layer(layer).router, count, [&](int64_t t) {
+                   return x + (first + t) * config_.dim;
+                 })});
+    router_.Run(kernels_, threads_);
+  });
   const auto logits = std::span(logits_).first(Size(tokens * config_.router.experts));
   const auto ids = std::span(ids_).first(Size(tokens * config_.router.used));
   const auto choice_weights = std::span(choice_weights_).first(ids.size());
@@ -184,31 +197,42 @@ void FeedForwardLayers::GroupByExpert(int64_t tokens) {
 Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const float* x,
                                            InputObserver* inputs) {
   const LayerWeights& weights = weights_.layers[Size(layer)];
-  const LayerPairs& pairs = adapters_.layer(layer);
-  tasks_.clear();
-  if (!weights.shared.gate.matrix.empty())
-    tasks_.push_back({.weights = ViewOf(weights.shared),
-                      .tokens = std::span(all_tokens_).first(Size(tokens)),
-                      .out = shared_out_.data(),
-                      .pairs = &pairs.shared,
-                      .place = {.layer = layer, .expert = kSharedExpert}});
+  bool shared = !weights.shared.gate.matrix.empty();
   MOXIE_TRY(store_.Begin(layer, chosen_));
   for (;;) {
     MOXIE_TRY_ASSIGN(const auto ready, store_.Next());
     if (ready.empty()) return {};
-    for (const ExpertStore::Ready& expert : ready) {
-      const size_t first = Size(first_slot_[Size(expert.expert)]);
-      const size_t count = Size(first_slot_[Size(expert.expert) + 1]) - first;
-      tasks_.push_back(
-          {.weights = expert.view,
-           .tokens = std::span(slot_tokens_).subspan(first, count),
-           .out = slot_out_.data() + first * Size(config_.dim),
-           .pairs = pairs.experts.empty() ? nullptr : &pairs.experts[Size(expert.expert)],
-           .place = {.layer = layer, .expert = expert.expert}});
-    }
-    feed_forward_.Run(tasks_, input_, x, inputs);
-    tasks_.clear();
+    ForEachBlock(tokens, [&](int64_t first, int64_t count) {
+      tasks_.clear();
+      if (shared)
+        tasks_.push_back({.weights = ViewOf(weights.shared),
+                          .tokens = std::span(all_tokens_).subspan(Size(first), Size(count)),
+                          .out = shared_out_.data() + first * config_.dim,
+                          .pairs = &adapters_.layer(layer).shared,
+                          .place = {.layer = layer, .expert = kSharedExpert}});
+      for (const ExpertStore::Ready& expert : ready) AddTask(layer, expert, first, count);
+      if (!tasks_.empty()) feed_forward_.Run(tasks_, input_, x, inputs);
+      store_.GoOnReading();
+    });
+    shared = false;
   }
+}
+
+/// An expert's tokens in a block, if there are any.
+void FeedForwardLayers::AddTask(int64_t layer, const ExpertStore::Ready& expert, int64_t first,
+                                int64_t count) {
+  const auto all = slot_tokens_.begin();
+  const auto begin = all + first_slot_[Size(expert.expert)];
+  const auto end = all + first_slot_[Size(expert.expert) + 1];
+  const auto from = std::lower_bound(begin, end, first);
+  const auto to = std::lower_bound(from, end, first + count);
+  if (from == to) return;
+  const LayerPairs& pairs = adapters_.layer(layer);
+  tasks_.push_back({.weights = expert.view,
+                    .tokens = std::span(from, to),
+                    .out = slot_out_.data() + (from - all) * config_.dim,
+                    .pairs = pairs.experts.empty() ? nullptr : &pairs.experts[Size(expert.expert)],
+                    .place = {.layer = layer, .expert = expert.expert}});
 }
 
 void FeedForwardLayers::Combine(const LayerWeights& layer, int64_t token, const float* x,

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <vector>
 
+#include "core/function_ref.h"
 #include "forward/adapters.h"
 #include "forward/feed_forward.h"
 #include "forward/linear.h"
@@ -20,17 +21,23 @@ class RoutingObserver;
 /// The feed-forward half of every layer: a dense feed-forward, or a sparse mixture (Mixtral,
 /// arXiv:2401.04088, section 2.1) with or without shared experts.
 ///
-/// Tokens are grouped by expert, each expert's matrices are passed over once for all its tokens,
+/// Tokens are grouped by expert, each expert's matrices are passed over once for all its tokens of
+/// a block, and the store is asked for each expert once for all blocks;
 /// and a token's outputs are summed in the order of its choices, in float64: the result does not
 /// depend on which expert was ready first, nor on the other tokens.
 class FeedForwardLayers {
  public:
+  /// What Run may be given at most, and how much of it is multiplied at once.
+  struct Most {
+    int64_t tokens = 0;
+    int64_t block = 0;
+  };
   FeedForwardLayers(const ModelConfig& config, const ModelWeights& weights, ExpertStore& experts,
                     AdapterTerms& adapters, const KernelSet& kernels, ThreadPool& threads,
-                    int64_t max_tokens);
+                    const Most& most);
   /// The bytes of one's buffers.
   static int64_t BytesFor(const ModelConfig& config, const ModelWeights& weights,
-                          const KernelSet& kernels, int64_t max_tokens);
+                          const KernelSet& kernels, const Most& most);
 
   ///   x    [tokens, dim]
   ///   out  [tokens, dim]
@@ -45,13 +52,16 @@ class FeedForwardLayers {
     FeedForward::Room room;
   };
   static Needs NeedsOf(const ModelConfig& config, const ModelWeights& weights,
-                       const KernelSet& kernels, int64_t max_tokens);
+                       const KernelSet& kernels, int64_t block_tokens);
+  /// Calls visit(first, count) for each block of that many tokens.
+  void ForEachBlock(int64_t tokens, FunctionRef<void(int64_t first, int64_t count)> visit) const;
   void RunDense(int64_t layer, int64_t tokens, const float* x, InputObserver* inputs, float* out);
   Result<void> RunMixture(int64_t layer, int64_t tokens, const float* x,
                           const ForwardObservers& observers, float* out);
   Result<void> Choose(int64_t layer, int64_t tokens, const float* x, RoutingObserver* observer);
   void GroupByExpert(int64_t tokens);
   Result<void> RunExperts(int64_t layer, int64_t tokens, const float* x, InputObserver* inputs);
+  void AddTask(int64_t layer, const ExpertStore::Ready& expert, int64_t first, int64_t count);
   void Combine(const LayerWeights& layer, int64_t token, const float* x, float* out) const;
 
   const ModelConfig& config_;
@@ -60,6 +70,7 @@ class FeedForwardLayers {
   AdapterTerms& adapters_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
+  const int64_t block_tokens_;
   FeedForward feed_forward_;
   std::vector<WeightTypes> input_types_;  ///< [layers] of router, experts, shared or dense
   ActivationRows input_;

@@ -38,6 +38,9 @@ class ExpertStore {
   /// Waits where nothing is ready yet. Valid until the next call of Next or Begin.
   virtual Result<std::span<const Ready>> Next() = 0;
 
+  /// Keeps the disk busy; to be called between parts of a long computation. What Next gave stays.
+  virtual void GoOnReading() {}
+
   /// What was asked for so far. Nothing misses where all lies in memory.
   virtual ExpertTraffic traffic() const { return {}; }
 };

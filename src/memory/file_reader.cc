@@ -176,18 +176,7 @@ bool FileReader::Drain(ReadBackend& backend, int flights) {
 std::optional<FileReader::Done> FileReader::Take(bool wait) {
   for (;;) {
     // Everything that is done makes room for new blocks before anybody computes.
-    ReadBackend::Done done;
-    while (InFlight() > 0) {
-      const int taken = backend_->Take(done, wait && finished_.empty());
-      if (taken == 0) break;
-      if (taken < 0) {
-        FallBack(taken);
-      } else {
-        Handle(done);
-      }
-      Issue();
-    }
-    Issue();
+    Collect(wait);
     if (!finished_.empty()) break;
     if (!wait || pending_ == 0) return std::nullopt;
   }
@@ -196,6 +185,24 @@ std::optional<FileReader::Done> FileReader::Take(bool wait) {
   free_reads_.push_back(index);
   --pending_;
   return Done{pending.read.tag, std::move(pending.error)};
+}
+
+void FileReader::GoOn() { Collect(false); }
+
+/// Takes what is done from the backend; where `wait` asks for it, until a read is finished.
+void FileReader::Collect(bool wait) {
+  ReadBackend::Done done;
+  while (InFlight() > 0) {
+    const int taken = backend_->Take(done, wait && finished_.empty());
+    if (taken == 0) break;
+    if (taken < 0) {
+      FallBack(taken);
+    } else {
+      Handle(done);
+    }
+    Issue();
+  }
+  Issue();
 }
 
 void FileReader::Handle(const ReadBackend::Done& done) {
@@ -207,7 +214,7 @@ void FileReader::Handle(const ReadBackend::Done& done) {
       posix_fadvise(file.fd, static_cast<off_t>(flight.block.offset), flight.block.bytes,
                     POSIX_FADV_DONTNEED);
     Finish(flight, std::nullopt);
-  } else if (GoOn(flight, done.result)) {
+  } else if (Continue(flight, done.result)) {
     Start(flight);
   } else if (done.result >= 0) {
     Finish(flight, Complain(flight, "ends, but was longer when it was opened"));
@@ -217,7 +224,7 @@ void FileReader::Handle(const ReadBackend::Done& done) {
 }
 
 /// Prepares what is left of a block to be read again, where that can help.
-bool FileReader::GoOn(Flight& flight, int64_t result) {
+bool FileReader::Continue(Flight& flight, int64_t result) {
   if (result == 0) return false;
   // O_DIRECT goes on at whole pages only.
   const int64_t progress = result > 0 ? RoundDownToPage(result) : 0;

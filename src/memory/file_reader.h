@@ -70,6 +70,9 @@ class FileReader {
   /// false, or none is pending.
   std::optional<Done> Take(bool wait);
 
+  /// Hands out blocks in the place of those that are done, without taking a read.
+  void GoOn();
+
   /// How it reads, and why not better: "io_uring, O_DIRECT", "pread (io_uring: Operation not
   /// permitted), page cache", ...
   std::string Method() const;
@@ -111,7 +114,8 @@ class FileReader {
   void FallBack(int refusal);
   bool Drain(ReadBackend& backend, int flights);
   void Handle(const ReadBackend::Done& done);
-  bool GoOn(Flight& flight, int64_t result);
+  void Collect(bool wait);
+  bool Continue(Flight& flight, int64_t result);
   bool ReadThroughCache(File& file);
   void Finish(Flight& flight, std::optional<Error> error);
   int InFlight() const { return options_.depth - static_cast<int>(free_flights_.size()); }

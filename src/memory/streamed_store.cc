@@ -69,6 +69,7 @@ class StreamedExpertStore final : public ExpertStore {
 
   Result<void> Begin(int64_t layer, std::span<const int32_t> experts) override;
   Result<std::span<const Ready>> Next() override;
+  void GoOnReading() override { reader_.GoOn(); }
 
   ExpertTraffic traffic() const override {
     ExpertTraffic traffic = traffic_;

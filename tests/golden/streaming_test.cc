@@ -87,6 +87,33 @@ TEST_F(Streaming, APromptReadsEachExpertOnce) {
   EXPECT_LE(traffic.bytes_read, traffic.misses * ExpertSlotBytes(model_->weights));
 }
 
+/// Blocks of a pass are computed as passes of their own are, but share what is read.
+TEST_F(Streaming, APassOfManyBlocksReadsEachExpertOnceAndComputesWhatPassesWould) {
+  for (const int64_t block : {1, 48, 100}) {
+    Runner resident(*model_, {.kernels = &BestKernelSet()});
+    Runner streamed(
+        *model_,
+        {.kernels = &BestKernelSet(), .expert_slots = kLeastExpertSlots, .block_tokens = block});
+    std::vector<int32_t> ids(128);
+    for (int32_t& id : ids)
+      id = static_cast<int32_t>(random_() % static_cast<uint32_t>(streamed.vocab));
+    const std::array<size_t, 1> sizes{static_cast<size_t>(block)};
+    const std::vector<float> want = resident.RunInChunks(ids, sizes);
+    EXPECT_EQ(streamed.Run(streamed.NewSequence(), ids), want);
+    EXPECT_EQ(streamed.store->traffic().misses, StreamedExperts(model_->weights));
+    // Chunks of two sequences, one of them across the border of two blocks.
+    const SequenceChunk chunks[] = {
+        {streamed.NewSequence(), std::span(ids).first(30), LogitRows::kLast},
+        {streamed.NewSequence(), ids, LogitRows::kLast}};
+    std::vector<float> logits(static_cast<size_t>(2 * streamed.vocab));
+    ASSERT_TRUE(streamed.decoder->Forward(chunks, *streamed.cache, logits));
+    EXPECT_LT(Distance(std::span(logits).last(static_cast<size_t>(streamed.vocab)),
+                       std::span(want).last(static_cast<size_t>(streamed.vocab))),
+              1e-4f * Largest(want));
+    EXPECT_EQ(streamed.store->traffic().misses, 2 * StreamedExperts(model_->weights));
+  }
+}
+
 /// Whatever the disk does, a token is right or there is an error, after which it can be had again.
 TEST_F(Streaming, AFailingDiskGivesErrorsAndNeverAWrongToken) {
   std::vector<int32_t> ids(80);

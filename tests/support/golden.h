@@ -99,6 +99,7 @@ struct Runner {
     std::vector<const AdapterWeights*> adapters = {};
     int64_t expert_slots = 0;  ///< 0: all weights in memory; else experts streamed into as many
     Faults* faults = nullptr;  ///< of the disk that they are streamed from
+    int64_t block_tokens = 0;  ///< as Decoder::Options
   };
 
   Runner(const LoadedModel& model, const Setup& setup)
@@ -110,7 +111,10 @@ struct Runner {
                                                      .max_sequences = setup.sequences});
     auto made_decoder =
         Decoder::Create(model.config, model.weights, *store, *setup.kernels, threads,
-                        {.max_tokens = 256, .max_logit_rows = 256, .adapters = setup.adapters});
+                        {.max_tokens = 256,
+                         .max_logit_rows = 256,
+                         .block_tokens = setup.block_tokens,
+                         .adapters = setup.adapters});
     if (!made_cache || !made_decoder) {
       ADD_FAILURE() << (made_cache ? made_decoder.error().message : made_cache.error().message);
       return;
