@@ -32,6 +32,7 @@ std::string CellOf(const std::map<std::string, int>& types) {
   if (types.empty()) return "-";
   if (types.size() == 1) return types.begin()->first;
   std::vector<std::pair<int, std::string>> counts;
+  counts.reserve(types.size());
   for (const auto& [type, count] : types) counts.emplace_back(-count, type);
   std::ranges::sort(counts);
   std::string text;

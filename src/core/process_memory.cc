@@ -30,6 +30,7 @@ int PopulateObject(dl_phdr_info* object, size_t /*size*/, void* /*data*/) {
     if (segment.p_type != PT_LOAD || (segment.p_flags & PF_W) != 0) continue;
     const uintptr_t begin = (object->dlpi_addr + segment.p_vaddr) / page * page;
     const uintptr_t end = object->dlpi_addr + segment.p_vaddr + segment.p_memsz;
+    // The loader gives addresses as numbers. NOLINTNEXTLINE(performance-no-int-to-ptr)
     ::madvise(reinterpret_cast<void*>(begin), end - begin, MADV_POPULATE_READ);
   }
 #else

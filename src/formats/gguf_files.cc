@@ -80,7 +80,7 @@ Result<std::vector<Part>> OpenSet(const std::filesystem::path& path, Part part,
   std::vector<Part> parts;
   for (int64_t number = 1; number <= name.count; ++number) {
     if (number == name.number) {
-      parts.push_back(std::move(part));
+      parts.push_back(std::move(part));  // Once. NOLINT(bugprone-use-after-move)
     } else {
       MOXIE_TRY_ASSIGN(Part sibling, OpenPart(SiblingPath(path, name, number)));
       parts.push_back(std::move(sibling));

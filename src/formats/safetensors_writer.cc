@@ -54,7 +54,9 @@ Result<TensorWriter> TensorWriter::CreateSafetensors(
     MOXIE_TRY_ASSIGN(const std::string key_text, Quoted(name, key));
     MOXIE_TRY_ASSIGN(const std::string value_text, Quoted(name, value));
     if (text.back() != '{') text += ',';
-    text += key_text + ":" + value_text;
+    text += key_text;
+    text += ':';
+    text += value_text;
   }
   text += '}';
   uint64_t offset = 0;

@@ -75,7 +75,7 @@ SettingValue FromScalar(const T& value) {
       // Integers beyond int64 are none that any setting may have.
       if (std::in_range<int64_t>(value)) {
         setting.kind = Kind::kInteger;
-        setting.integer = static_cast<int64_t>(value);
+        setting.integer = static_cast<int64_t>(+value);  // Promoted: 8 bits are a character.
       }
     }
   }

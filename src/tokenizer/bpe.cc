@@ -61,7 +61,7 @@ BpeModel::BpeModel(std::shared_ptr<const Vocabulary> vocabulary, const std::vect
   const auto add_character = [&](std::string_view piece, TokenId id) {
     if (piece.empty() || LengthAt(piece, 0) != piece.size()) return;
     if (piece.size() == 1 && (piece[0] & 0x80) == 0) {
-      ascii_ids_[static_cast<size_t>(piece[0])] = id;
+      ascii_ids_[static_cast<uint8_t>(piece[0])] = id;
     } else {
       character_ids_.emplace(piece, id);
     }
@@ -133,7 +133,7 @@ const BpeModel::Pair* BpeModel::FindPair(TokenId left, TokenId right) const {
 
 TokenId BpeModel::CharacterId(std::string_view character) const {
   if (character.size() == 1 && (character[0] & 0x80) == 0) {
-    return ascii_ids_[static_cast<size_t>(character[0])];
+    return ascii_ids_[static_cast<uint8_t>(character[0])];
   }
   // Up to four bytes: the string stays within its small buffer, nothing is allocated.
   const auto found = character_ids_.find(std::string(character));

@@ -224,7 +224,7 @@ Value TruncateToInteger(double value) {
 Value Int(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Parameters p(arguments, "int", {"default", "base"});
   RequireDefined(input);
-  const Value otherwise = p.Or(0, int64_t{0});
+  Value otherwise = p.Or(0, int64_t{0});
   if (input.IsInteger()) return input.integer();
   if (input.Is<BigInt>()) return input;
   if (input.Is<double>()) {
@@ -241,7 +241,7 @@ Value Int(Runtime& runtime, const Value& input, const Arguments& arguments) {
 Value Float(Runtime& runtime, const Value& input, const Arguments& arguments) {
   const Parameters p(arguments, "float", {"default"});
   RequireDefined(input);
-  const Value otherwise = p.Or(0, 0.0);
+  Value otherwise = p.Or(0, 0.0);
   if (input.IsNumber()) return input.number();
   if (!input.IsString()) return otherwise;
   runtime.ChargeBytes(input.string().size());

@@ -43,7 +43,7 @@ void Group(char separator, size_t every, std::string* digits) {
 // Lays out sign, prefix and body within the width. Numbers go right, text left, unless told.
 std::string Pad(const Spec& spec, const std::string& sign, const std::string& body,
                 bool is_number) {
-  const std::string whole = sign + body;
+  std::string whole = sign + body;
   const int64_t missing = spec.width - Length(Text{whole, false, false});
   if (missing <= 0) return whole;
   const char align = spec.align != '\0' ? spec.align : is_number ? '>' : '<';

@@ -183,15 +183,15 @@ Interpreter::Flow Interpreter::RunLoop(const For& node, const Value& iterable, S
   const ScopePtr before = scope_;
   SequencePtr items = Iterate(*this, iterable);
   if (node.filter != nullptr) items = FilterItems(node, items, outer);
-  const auto loop = std::make_shared<Loop>(&node, items, outer, nesting);
+  const auto loop = std::make_shared<Loop>(&node, items, std::move(outer), nesting);
   const LoopEnd end(loop.get());
   for (; loop->index < items->items.size(); ++loop->index) {
-    scope_ = NewScope(outer);
+    scope_ = NewScope(loop->outer);
     scope_->Set("loop", ObjectPtr(loop));
     Assign(node.target, items->items[loop->index]);
     if (Run(node.body) == Flow::kBreak) break;
   }
-  scope_ = outer;
+  scope_ = loop->outer;
   Flow flow = Flow::kNormal;
   if (items->items.empty()) flow = Run(node.otherwise);
   scope_ = before;

@@ -275,26 +275,20 @@ class Lexer {
       return source_[position_] == '0' && position_ + 1 < source_.size() &&
              (source_[position_ + 1] | 0x20) == letter;
     };
-    size_t end = position_;
+    const int base = prefix('x') ? 16 : prefix('o') ? 8 : prefix('b') ? 2 : 10;
+    size_t end = Digits(base == 10 ? position_ : position_ + 2, base);
     Token::Kind kind = Token::Kind::kInteger;
-    if (prefix('x') || prefix('o') || prefix('b')) {
-      const int base = prefix('x') ? 16 : prefix('o') ? 8 : 2;
-      end = Digits(position_ + 2, base);
-    } else {
-      end = Digits(position_, 10);
-      const bool after_dot = position_ > 0 && source_[position_ - 1] == '.';
-      if (!after_dot) {
-        const size_t whole = end;
-        if (end + 1 < source_.size() && source_[end] == '.' && IsDigit(source_[end + 1]))
-          end = Digits(end + 1, 10);
-        if (end < source_.size() && (source_[end] | 0x20) == 'e') {
-          size_t digits = end + 1;
-          if (digits < source_.size() && (source_[digits] == '+' || source_[digits] == '-'))
-            ++digits;
-          if (digits < source_.size() && IsDigit(source_[digits])) end = Digits(digits, 10);
-        }
-        if (end != whole) kind = Token::Kind::kFloat;
+    const bool after_dot = position_ > 0 && source_[position_ - 1] == '.';
+    if (base == 10 && !after_dot) {
+      const size_t whole = end;
+      if (end + 1 < source_.size() && source_[end] == '.' && IsDigit(source_[end + 1]))
+        end = Digits(end + 1, 10);
+      if (end < source_.size() && (source_[end] | 0x20) == 'e') {
+        size_t digits = end + 1;
+        if (digits < source_.size() && (source_[digits] == '+' || source_[digits] == '-')) ++digits;
+        if (digits < source_.size() && IsDigit(source_[digits])) end = Digits(digits, 10);
       }
+      if (end != whole) kind = Token::Kind::kFloat;
     }
     std::string text = source_.substr(position_, end - position_);
     std::erase(text, '_');

@@ -249,6 +249,7 @@ std::vector<std::string> SplitAtRight(std::string_view text, std::string_view se
 Value TextList(Runtime& runtime, const Value& self, std::vector<std::string> parts) {
   runtime.Charge(static_cast<int64_t>(2 * parts.size()));
   std::vector<Value> items;
+  items.reserve(parts.size());
   for (std::string& part : parts) items.push_back(Like(self, std::move(part)));
   return Value::List(std::move(items));
 }

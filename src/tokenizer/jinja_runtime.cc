@@ -145,7 +145,8 @@ Parameters::Parameters(const Arguments& arguments, std::string_view function,
 }
 
 Value Parameters::Or(size_t i, Value otherwise) const {
-  return Has(i) ? *values_[i] : std::move(otherwise);
+  if (Has(i)) return *values_[i];
+  return otherwise;
 }
 
 int64_t Parameters::Integer(size_t i, int64_t otherwise) const {
@@ -221,6 +222,7 @@ Value GetSlice(Runtime& runtime, const Value& object, const Value& start, const 
       SliceIndices(static_cast<int64_t>((*sequence)->items.size()), start, stop, step);
   runtime.Charge(static_cast<int64_t>(indices.size()));
   std::vector<Value> items;
+  items.reserve(indices.size());
   for (const size_t i : indices) items.push_back((*sequence)->items[i]);
   return (*sequence)->IsTuple() ? Value::Tuple(std::move(items)) : Value::List(std::move(items));
 }

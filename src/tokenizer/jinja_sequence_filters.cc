@@ -55,6 +55,7 @@ void SortByKey(Runtime& runtime, bool reverse, std::vector<Keyed>* items) {
 
 std::vector<Value> ItemsOf(std::vector<Keyed> keyed) {
   std::vector<Value> items;
+  items.reserve(keyed.size());
   for (Keyed& each : keyed) items.push_back(std::move(each.item));
   return items;
 }
@@ -77,6 +78,7 @@ Value Sort(Runtime& runtime, const Value& input, const Arguments& arguments) {
   for (const Value& item : all->items) {
     runtime.Charge(static_cast<int64_t>(paths.size()));
     std::vector<Value> key;
+    key.reserve(paths.size());
     for (const auto& path : paths)
       key.push_back(FoldCase(runtime, Follow(runtime, item, path, {}), p.Truth(1, false)));
     keyed.push_back({Value::List(std::move(key)), item});

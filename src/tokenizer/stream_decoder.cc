@@ -35,7 +35,7 @@ std::string StreamDecoder::Add(TokenId id) {
 }
 
 std::string StreamDecoder::Finish() {
-  const std::string text = ReplaceInvalidUtf8(pending_);
+  std::string text = ReplaceInvalidUtf8(pending_);
   pending_.clear();
   return text;
 }

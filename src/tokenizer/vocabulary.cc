@@ -32,18 +32,19 @@ Result<Vocabulary> Vocabulary::Create(std::vector<std::pair<std::string, int64_t
   vocabulary.pieces_.resize(static_cast<size_t>(size));
   vocabulary.present_.resize(static_cast<size_t>(size));
   vocabulary.ids_.reserve(pieces.size());
-  for (auto& [piece, id] : pieces) {
+  for (auto& entry : pieces) {
+    const int64_t id = entry.second;
     const auto at = static_cast<size_t>(id);
     if (vocabulary.present_[at]) {
       return Error{ErrorCode::kInvalidInput,
                    "vocabulary: token id " + std::to_string(id) + " is given twice"};
     }
     vocabulary.present_[at] = true;
-    vocabulary.pieces_[at] = std::move(piece);
-    const auto [entry, is_new] =
+    vocabulary.pieces_[at] = std::move(entry.first);
+    const auto [known, is_new] =
         vocabulary.ids_.emplace(vocabulary.pieces_[at], static_cast<TokenId>(id));
     if (!is_new) {
-      return Error{ErrorCode::kInvalidInput, "vocabulary: tokens " + std::to_string(entry->second) +
+      return Error{ErrorCode::kInvalidInput, "vocabulary: tokens " + std::to_string(known->second) +
                                                  " and " + std::to_string(id) +
                                                  " are the same piece"};
     }
