@@ -80,9 +80,7 @@ void AddAims(CLI::App& command, QuantizeArguments& arguments) {
           .add_option("--type", arguments.options.type,
                       "One of " + QuantizeTypeNames() +
                           "; q3_k, q4_k and q5_k are the _m mixes. The choices are llama.cpp's")
-          ->type_name("T")
-          ->check(Check([](const std::string& text) { return IsQuantizeType(text); },
-                        "one of " + QuantizeTypeNames()));
+          ->type_name("T");
   CLI::Option* const size =
       command
           .add_option("--size", arguments.size,

@@ -80,9 +80,6 @@ Result<QuantizeReport> QuantizeModel(const std::string& in, const std::string& o
 /// The names that QuantizeOptions::type knows: "f32, f16, ...".
 std::string QuantizeTypeNames();
 
-/// Whether it knows this one, in whatever case.
-bool IsQuantizeType(std::string_view type);
-
 struct ImportanceOptions {
   int64_t window = 512;      ///< tokens seen at once, at most the model's context
   int64_t chunks = -1;       ///< windows at most; -1: all

@@ -69,7 +69,7 @@ class Conversion {
       : plan_(std::move(plan)),
         threads_(options.threads > 0 ? options.threads : UsableCpus()),
         stream_(files, options.memory_bytes > 0 ? options.memory_bytes : kDefaultMemory, threads_,
-                Progress(options)) {}
+                BestKernelSet(), Progress(options)) {}
 
   /// Checked before anything is written.
   Result<void> CheckMemory() const {

@@ -10,6 +10,7 @@
 #include "core/thread_pool.h"
 #include "engine/divergence.h"
 #include "engine/model_parts.h"
+#include "kernels/kernel_set.h"
 #include "model/names.h"
 #include "quant/dequantize.h"
 #include "quant/quantize.h"
@@ -117,7 +118,8 @@ class TargetFinder {
 class Disturbance {
  public:
   /// `importance` [cols] or null.
-  Disturbance(const WeightMatrix& matrix, DType type, const float* importance, ThreadPool& threads)
+  Disturbance(const WeightMatrix& matrix, DType type, const float* importance, ThreadPool& threads,
+              const KernelSet& kernels)
       : matrix_(matrix),
         row_bytes_(static_cast<size_t>(BytesOf(matrix.type, matrix.cols).value())) {
     kept_.resize(static_cast<size_t>(matrix.rows) * row_bytes_);
@@ -130,9 +132,9 @@ class Disturbance {
       std::byte* const code = codes.data() + static_cast<size_t>(worker) * coded;
       std::memcpy(Kept(r), Row(r), row_bytes_);
       Dequantize(matrix.type, Row(r), matrix.cols, row);
-      Quantize(type, row, matrix.cols, importance, code);
+      kernels.quantize(type, row, matrix.cols, importance, code);
       Dequantize(type, code, matrix.cols, row);
-      Quantize(matrix.type, row, matrix.cols, importance, Row(r));
+      kernels.quantize(matrix.type, row, matrix.cols, importance, Row(r));
     });
   }
   ~Disturbance() {
@@ -261,7 +263,7 @@ Result<double> Prober::Measure(const ProbeTarget& target, DType type,
     const int64_t expert = static_cast<int64_t>(m) % experts;
     disturbances.push_back(std::make_unique<Disturbance>(
         *target.matrices[m], type, weights ? weights->data() + expert * first.cols : nullptr,
-        *model_.parts().threads));
+        *model_.parts().threads, *model_.parts().kernels));
   }
   ForwardStart start;
   if (target.layer >= 0) start = {target.layer, hidden_[static_cast<size_t>(target.layer)]};

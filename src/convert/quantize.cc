@@ -118,7 +118,7 @@ class Quantisation {
       };
     }
     TensorStream stream(files, options_.memory_bytes > 0 ? options_.memory_bytes : kDefaultMemory,
-                        threads, std::move(progress));
+                        threads, BestKernelSet(), std::move(progress));
     for (const PlannedTensor& tensor : source_.tensors) MOXIE_TRY(stream.CheckMemory(tensor));
     MOXIE_TRY_ASSIGN(TensorWriter writer,
                      TensorWriter::CreateGguf(out, source_.metadata, SpecsOf(source_)));
@@ -235,7 +235,5 @@ Result<QuantizeReport> QuantizeModel(const std::string& in, const std::string& o
 }
 
 std::string QuantizeTypeNames() { return MixNames(); }
-
-bool IsQuantizeType(std::string_view type) { return FindMix(type) != nullptr; }
 
 }  // namespace moxie

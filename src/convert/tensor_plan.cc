@@ -48,7 +48,7 @@ bool Survives(const TensorView& view, DType type) {
   std::vector<float> values(static_cast<size_t>(columns)), back(values.size());
   std::vector<std::byte> encoded(static_cast<size_t>(BytesOf(type, columns).value()));
   for (int64_t r = 0; r < view.row_count(); ++r) {
-    ReadRows(view, r, 1, DType::kF32, nullptr, scratch.data(),
+    ReadRows(view, r, 1, DType::kF32, nullptr, BestKernelSet(), scratch.data(),
              reinterpret_cast<std::byte*>(values.data()));
     Quantize(type, values.data(), columns, nullptr, encoded.data());
     Dequantize(type, encoded.data(), columns, back.data());

@@ -37,7 +37,7 @@ int64_t ScratchRowBytes(const PlannedTensor& tensor, const TensorView& part) {
 
 /// Each expert's rows with its own importance.
 void ReadWeighted(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
-                  std::byte* scratch, std::byte* out) {
+                  const KernelSet& kernels, std::byte* scratch, std::byte* out) {
   const int64_t columns = tensor.columns();
   const int64_t parts = std::ssize(tensor.parts);
   const int64_t matrices = std::ssize(tensor.importance) / columns / parts;  // of this part
@@ -48,21 +48,21 @@ void ReadWeighted(const PlannedTensor& tensor, const TensorView& part, int64_t f
     const int64_t run = std::min(end, (matrix + 1) * rows) - first;
     const float* weights =
         matrices > 0 ? tensor.importance.data() + (before + matrix) * columns : nullptr;
-    ReadRows(part, first, run, tensor.spec.type, weights, scratch, out);
+    ReadRows(part, first, run, tensor.spec.type, weights, kernels, scratch, out);
     first += run;
     out += run * OutputRowBytes(tensor);
   }
 }
 
 void ReadTile(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
-              std::byte* scratch, std::byte* out) {
+              const KernelSet& kernels, std::byte* scratch, std::byte* out) {
   if (tensor.form == Form::kRows) {
-    ReadWeighted(tensor, part, first, count, scratch, out);
+    ReadWeighted(tensor, part, first, count, kernels, scratch, out);
     return;
   }
   const bool scales = tensor.form == Form::kMxfp4Scales;
   std::byte* const packed = scratch + count * ScratchBytes(part);
-  ReadRows(part, first, count, DType::kMXFP4, nullptr, scratch, packed);
+  ReadRows(part, first, count, DType::kMXFP4, nullptr, kernels, scratch, packed);
   const int64_t blocks = count * tensor.columns() / 32;
   UnpackMxfp4Row(packed, blocks, scales ? nullptr : out, scales ? out : nullptr);
 }
@@ -70,10 +70,11 @@ void ReadTile(const PlannedTensor& tensor, const TensorView& part, int64_t first
 }  // namespace
 
 TensorStream::TensorStream(const ModelFiles& files, int64_t memory_bytes, ThreadPool& threads,
-                           std::function<bool(int64_t bytes)> progress)
+                           const KernelSet& kernels, std::function<bool(int64_t bytes)> progress)
     : files_(files),
       memory_bytes_(memory_bytes),
       threads_(threads),
+      kernels_(kernels),
       progress_(std::move(progress)) {}
 
 Result<void> TensorStream::CheckMemory(const PlannedTensor& tensor) const {
@@ -132,7 +133,7 @@ Result<void> TensorStream::WritePart(const PlannedTensor& tensor, const TensorVi
     const int64_t count = std::min(block_rows, rows - first);
     const auto read = [&](int64_t index, int worker) {
       const int64_t at = index * tile;
-      ReadTile(tensor, part, first + at, std::min(tile, count - at),
+      ReadTile(tensor, part, first + at, std::min(tile, count - at), kernels_,
                scratch_.data() + worker * scratch_bytes, block_.data() + at * row_bytes);
     };
     const int64_t tiles = (count + tile - 1) / tile;

@@ -9,6 +9,7 @@
 #include "core/thread_pool.h"
 #include "formats/model_files.h"
 #include "formats/tensor_writer.h"
+#include "kernels/kernel_set.h"
 #include "moxie/result.h"
 
 namespace moxie {
@@ -21,7 +22,7 @@ class TensorStream {
   /// `files` and `threads` must outlive the stream. `progress` is told the bytes written, now and
   /// then, and says whether to go on; it may be empty.
   TensorStream(const ModelFiles& files, int64_t memory_bytes, ThreadPool& threads,
-               std::function<bool(int64_t bytes)> progress);
+               const KernelSet& kernels, std::function<bool(int64_t bytes)> progress);
 
   /// Whether a row of the tensor can be converted within the memory.
   ///
@@ -40,6 +41,7 @@ class TensorStream {
   const ModelFiles& files_;
   const int64_t memory_bytes_;
   ThreadPool& threads_;
+  const KernelSet& kernels_;
   std::function<bool(int64_t)> progress_;
   int64_t bytes_written_ = 0;
   std::vector<std::byte> block_;

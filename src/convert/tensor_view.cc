@@ -7,7 +7,6 @@
 
 #include "model/repack.h"
 #include "quant/dequantize.h"
-#include "quant/quantize.h"
 
 namespace moxie {
 namespace {
@@ -84,7 +83,7 @@ void DecodeColumns(const TensorView& view, int64_t first, int64_t count, float* 
 
 /// Encodes `count` rows of `from`, stored whole one after another, as `type`.
 void Recode(DType from_type, const std::byte* from, int64_t count, int64_t columns, DType type,
-            const float* importance, float* floats, std::byte* out) {
+            const float* importance, const KernelSet& kernels, float* floats, std::byte* out) {
   if (type == from_type) {
     std::memcpy(out, from, static_cast<size_t>(count * RowBytes(type, columns)));
     return;
@@ -92,7 +91,7 @@ void Recode(DType from_type, const std::byte* from, int64_t count, int64_t colum
   for (int64_t r = 0; r < count; ++r) {
     float* row = floats + r * columns;
     Dequantize(from_type, from + r * RowBytes(from_type, columns), columns, row);
-    Quantize(type, row, columns, importance, out + r * RowBytes(type, columns));
+    kernels.quantize(type, row, columns, importance, out + r * RowBytes(type, columns));
   }
 }
 
@@ -160,7 +159,8 @@ int64_t ScratchBytes(const TensorView& view) {
 }
 
 void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type,
-              const float* importance, std::byte* scratch, std::byte* out) {
+              const float* importance, const KernelSet& kernels, std::byte* scratch,
+              std::byte* out) {
   const int64_t columns = view.column_count();
   auto* const floats = reinterpret_cast<float*>(scratch);
   std::byte* const gathered = scratch + count * columns * static_cast<int64_t>(sizeof(float));
@@ -168,7 +168,7 @@ void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type,
     auto* const values = reinterpret_cast<float*>(gathered);
     std::array<float, kMaxBlockElements> block;
     DecodeColumns(view, first, count, block.data(), values);
-    Recode(DType::kF32, gathered, count, columns, type, importance, floats, out);
+    Recode(DType::kF32, gathered, count, columns, type, importance, kernels, floats, out);
   } else if (view.scales != nullptr) {
     const int64_t row_bytes = RowBytes(DType::kMXFP4, columns);
     for (int64_t r = 0; r < count; ++r) {
@@ -176,14 +176,14 @@ void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type,
       PackMxfp4Row(view.data + offset, view.scales + offset / kMxfp4Bytes, columns / kMxfp4Elements,
                    gathered + r * row_bytes);
     }
-    Recode(DType::kMXFP4, gathered, count, columns, type, importance, floats, out);
+    Recode(DType::kMXFP4, gathered, count, columns, type, importance, kernels, floats, out);
   } else if (!HasContiguousColumns(view)) {
     GatherRows(view, first, count, gathered);
-    Recode(view.type, gathered, count, columns, type, importance, floats, out);
+    Recode(view.type, gathered, count, columns, type, importance, kernels, floats, out);
   } else {
     for (int64_t r = 0; r < count; ++r) {
       Recode(view.type, view.data + OffsetOf(view.rows, first + r), 1, columns, type, importance,
-             floats, out + r * RowBytes(type, columns));
+             kernels, floats, out + r * RowBytes(type, columns));
     }
   }
 }

@@ -7,6 +7,7 @@
 
 #include "core/dtype.h"
 #include "formats/tensor_files.h"
+#include "kernels/kernel_set.h"
 
 namespace moxie {
 
@@ -58,6 +59,7 @@ int64_t ScratchBytes(const TensorView& view);
 ///   importance  [columns]: how much each element's squared error counts (Quantize), or null
 ///   scratch  ScratchBytes(view) * count bytes, aligned as for float
 void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type,
-              const float* importance, std::byte* scratch, std::byte* out);
+              const float* importance, const KernelSet& kernels, std::byte* scratch,
+              std::byte* out);
 
 }  // namespace moxie

@@ -13,7 +13,6 @@
 #include "convert/probe.h"
 #include "engine/model_parts.h"
 #include "quant/dequantize.h"
-#include "quant/quantize.h"
 
 namespace moxie {
 namespace {
@@ -51,7 +50,7 @@ struct Unit {
 };
 
 /// Squared error of rows spread over the matrix, scaled up to all of it.
-double SampledError(const Piece& piece, int64_t wanted_rows, DType type) {
+double SampledError(const Piece& piece, int64_t wanted_rows, DType type, const KernelSet& kernels) {
   const int64_t columns = piece.view.column_count();
   const int64_t rows = piece.view.row_count();
   const int64_t sampled = std::min(rows, wanted_rows);
@@ -60,10 +59,10 @@ double SampledError(const Piece& piece, int64_t wanted_rows, DType type) {
   std::vector<std::byte> coded(static_cast<size_t>(BytesOf(type, columns).value()));
   double error = 0;
   for (int64_t i = 0; i < sampled; ++i) {
-    ReadRows(piece.view, i * rows / sampled, 1, DType::kF32, nullptr,
+    ReadRows(piece.view, i * rows / sampled, 1, DType::kF32, nullptr, kernels,
              reinterpret_cast<std::byte*>(scratch.data()),
              reinterpret_cast<std::byte*>(row.data()));
-    Quantize(type, row.data(), columns, piece.importance, coded.data());
+    kernels.quantize(type, row.data(), columns, piece.importance, coded.data());
     Dequantize(type, coded.data(), columns, decoded.data());
     for (size_t c = 0; c < row.size(); ++c) {
       const double difference = static_cast<double>(row[c]) - static_cast<double>(decoded[c]);
@@ -198,7 +197,7 @@ class Costs {
       const int64_t rows =
           std::max(kLeastSampledRows, kSampledRows / std::ssize(task.unit->pieces));
       for (const Piece& piece : task.unit->pieces)
-        task.error += SampledError(piece, rows, task.type);
+        task.error += SampledError(piece, rows, task.type, *model_.parts().kernels);
     });
     std::map<DType, double> sums;
     std::map<const Unit*, double> coarse;

@@ -172,7 +172,7 @@ Result<void> Upcycle(const std::string& in, const std::string& out, const Upcycl
       TensorWriter writer,
       TensorWriter::CreateGguf(out, MixtureMetadata(dense, family, config, options), specs));
   ThreadPool threads(UsableCpus());
-  TensorStream stream(files, kBufferBytes, threads, {});
+  TensorStream stream(files, kBufferBytes, threads, BestKernelSet(), {});
   for (const PlannedTensor& tensor : plan) MOXIE_TRY(stream.Write(tensor, writer));
   return writer.Finish();
 }

@@ -4,6 +4,7 @@
 
 #include "core/cpu_features.h"
 #include "kernels/scalar/scalar.h"
+#include "quant/quantize.h"
 
 #if defined(__x86_64__)
 #include "kernels/amx/amx.h"
@@ -30,6 +31,7 @@ constexpr KernelSet kAvx2 = {
     .exp_minus_max = avx2::ExpMinusMax,
     .silu_multiply = avx2::SiluMultiply,
     .add_scaled = avx2::AddScaled,
+    .quantize = avx2::Quantize,
 };
 
 constexpr KernelSet kAvx512 = {
@@ -45,6 +47,7 @@ constexpr KernelSet kAvx512 = {
     .exp_minus_max = avx512::ExpMinusMax,
     .silu_multiply = avx512::SiluMultiply,
     .add_scaled = avx512::AddScaled,
+    .quantize = avx512::Quantize,
 };
 
 constexpr KernelSet kAmx = [] {
@@ -70,6 +73,7 @@ constexpr KernelSet kNeon = {
     .exp_minus_max = neon::ExpMinusMax,
     .silu_multiply = neon::SiluMultiply,
     .add_scaled = neon::AddScaled,
+    .quantize = Quantize,  // Its lanes are a register's.
 };
 #endif
 

@@ -74,6 +74,10 @@ struct KernelSet {
 
   /// y[i] += a * x[i].
   void (*add_scaled)(float a, const float* x, int64_t n, float* y);
+
+  /// What quant/quantize.h's Quantize writes, to the last bit.
+  void (*quantize)(DType type, const float* x, int64_t elements, const float* importance,
+                   std::byte* out);
 };
 
 /// All sets of this binary, scalar, the reference, first; it is always usable. The last that is

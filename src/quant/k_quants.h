@@ -4,7 +4,6 @@
 #include <cstdint>
 
 #include "quant/blocks.h"
-#include "quant/scale_search.h"
 
 namespace moxie {
 
@@ -29,13 +28,5 @@ void Decode(const BlockQ3_K& block, float* out);
 void Decode(const BlockQ4_K& block, float* out);
 void Decode(const BlockQ5_K& block, float* out);
 void Decode(const BlockQ6_K& block, float* out);
-
-/// Encodes the group's elements (as many as the block holds) with the least weighted squared error
-/// that the search of scale_search.h finds.
-void Encode(const Group& group, BlockQ2_K& block);
-void Encode(const Group& group, BlockQ3_K& block);
-void Encode(const Group& group, BlockQ4_K& block);
-void Encode(const Group& group, BlockQ5_K& block);
-void Encode(const Group& group, BlockQ6_K& block);
 
 }  // namespace moxie

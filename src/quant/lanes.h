@@ -1,36 +1,183 @@
 #pragma once
 
-#include <cstring>
+#include <cstddef>
+#include <cstdint>
 
-namespace moxie {
+// What the encoders compute with: vectors of float32 in g++'s and clang's common extension, so that
+// +, -, *, / and comparisons work lane by lane and one source serves every width. A lane is a group
+// of elements with a scale of its own, and nothing is ever added up across lanes: results are the
+// same bits whatever the number of lanes, as long as each written operation is rounded once
+// (-ffp-contract=off).
+//
+// Everything in this folder's headers for encoding has internal linkage: files with instruction-set
+// flags include them (src/kernels/avx2/quantize.cc) and must define nothing that the linker could
+// choose for the rest of the program.
 
-/// Four floats that g++ and clang keep in one vector register of whatever the target has (their
-/// common vector extension, so +, -, * and comparisons work lane by lane). Sums over groups go
-/// through it: a compiler may not reorder a scalar float sum, so would not vectorise one.
-using Lanes = float __attribute__((vector_size(16)));
-inline constexpr int kLanes = 4;
+#define MOXIE_MEMBER inline __attribute__((always_inline, unused))
+#if defined(__clang__)
+#define MOXIE_UNROLL_LANES _Pragma("clang loop unroll(full)")
+#else
+#define MOXIE_UNROLL_LANES _Pragma("GCC unroll 16")
+#endif
+#define MOXIE_LANES static MOXIE_MEMBER
 
-inline Lanes LoadLanes(const float* x) {
-  Lanes lanes;
-  std::memcpy(&lanes, x, sizeof(lanes));
-  return lanes;
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wpsabi"  // All that takes vectors is inlined: no ABI is met.
+#endif
+
+namespace moxie::lanes {
+namespace {
+
+template <int count>
+struct VectorOf;
+
+#define MOXIE_VECTOR_OF(count)                                      \
+  template <>                                                       \
+  struct VectorOf<count> {                                          \
+    typedef float Floats __attribute__((vector_size(4 * (count)))); \
+    typedef int32_t Ints __attribute__((vector_size(4 * (count)))); \
+    typedef int8_t Bytes __attribute__((vector_size(count)));       \
+  };
+MOXIE_VECTOR_OF(4)
+MOXIE_VECTOR_OF(8)
+MOXIE_VECTOR_OF(16)
+#undef MOXIE_VECTOR_OF
+
+template <int count>
+using Floats = typename VectorOf<count>::Floats;
+template <int count>
+using Ints = typename VectorOf<count>::Ints;  ///< of a comparison: -1 where it holds, else 0
+
+template <int count>
+using Bytes = typename VectorOf<count>::Bytes;
+
+template <class V, class T>
+MOXIE_LANES V Load(const T* p) {
+  V v;
+  __builtin_memcpy(&v, p, sizeof(v));
+  return v;
 }
 
-inline Lanes Splat(float x) { return Lanes{x, x, x, x}; }
+template <class V, class T>
+MOXIE_LANES void Store(T* p, V v) {
+  __builtin_memcpy(p, &v, sizeof(v));
+}
 
-inline float SumOf(Lanes lanes) { return (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]); }
+template <class V>
+MOXIE_LANES V Splat(float x) {
+  return V{} + x;
+}
 
-inline Lanes ClampLanes(Lanes x, float lowest, float highest) {
-  x = x < Splat(lowest) ? Splat(lowest) : x;
-  return x > Splat(highest) ? Splat(highest) : x;
+template <class To, class V>
+MOXIE_LANES To Bits(V v) {
+  To to;
+  __builtin_memcpy(&to, &v, sizeof(to));
+  return to;
+}
+
+// Of two numbers; the second where one is NaN.
+template <class V>
+MOXIE_LANES V Min(V a, V b) {
+  return a < b ? a : b;
+}
+template <class V>
+MOXIE_LANES V Max(V a, V b) {
+  return a > b ? a : b;
+}
+
+template <class V>
+MOXIE_LANES V Clamp(V x, float lowest, float highest) {
+  return Min(Max(x, Splat<V>(lowest)), Splat<V>(highest));
+}
+
+template <class V>
+MOXIE_LANES V Abs(V x) {
+  return Max(x, -x);
+}
+
+/// Whether any lane of a comparison holds.
+template <class I>
+MOXIE_LANES bool Any(I mask) {
+  int32_t any = 0;
+  for (size_t k = 0; k < sizeof(I) / 4; ++k) any |= mask[k];
+  return any != 0;
+}
+
+/// The greatest lane.
+MOXIE_LANES float Greatest(Floats<4> v) {
+  const float a = v[0] > v[1] ? v[0] : v[1];
+  const float b = v[2] > v[3] ? v[2] : v[3];
+  return a > b ? a : b;
+}
+MOXIE_LANES float Greatest(Floats<8> v) {
+  return Greatest(
+      Max(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7)));
+}
+MOXIE_LANES float Greatest(Floats<16> v) {
+  return Greatest(Max(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
+                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)));
 }
 
 /// Added to a number below 2^22 in magnitude, it leaves no room for fractions: the sum is rounded
 /// to the nearest integer (ties to even), which its low bits are.
-inline constexpr float kRoundingShift = 0x1.8p23f;
+constexpr float kRoundingShift = 0x1.8p23f;
 
 /// The nearest integers (ties to even) of numbers below 2^22 in magnitude.
-inline Lanes RoundSmall(Lanes x) { return (x + Splat(kRoundingShift)) - Splat(kRoundingShift); }
-inline float RoundSmall(float x) { return (x + kRoundingShift) - kRoundingShift; }
+template <class V>
+MOXIE_LANES V Round(V x) {
+  return (x + kRoundingShift) - kRoundingShift;
+}
 
-}  // namespace moxie
+/// 1 / x, or 0 for numbers too small to divide by.
+template <class V>
+MOXIE_LANES V SafeInverse(V x) {
+  return Abs(x) > 1e-30f ? 1.0f / x : V{};
+}
+
+// ---- Half precision, kept as float32 -----------------------------------------------------------
+
+constexpr float kLargestHalf = 65504.0f;
+constexpr float kLeastNormalHalf = 0x1p-14f;
+
+/// The half-precision numbers nearest to `x`, never infinite.
+template <class I, class V>
+MOXIE_LANES V RoundToHalf(V x) {
+  const V clamped = Clamp(x, -kLargestHalf, kLargestHalf);
+  const I bits = Bits<I>(clamped);
+  const V normal = Bits<V>((bits + 0xfff + ((bits >> 13) & 1)) & ~0x1fff);
+  // Subnormal halves are multiples of 2^-24, which is the last place of numbers near 0.5.
+  const V magnitude = Abs(clamped);
+  const V small = (magnitude + 0.5f) - 0.5f;
+  return magnitude < kLeastNormalHalf ? (clamped < 0.0f ? -small : small) : normal;
+}
+
+/// The next half-precision numbers of greater (step 1) or smaller (step -1) magnitude than those in
+/// `half`; none past zero and the greatest finite one.
+template <class I, class V>
+MOXIE_LANES V NeighbourHalf(V half, int step) {
+  const V magnitude = Abs(half);
+  const V next = Bits<V>(Bits<I>(magnitude) + step * 0x2000);
+  const V small = magnitude + static_cast<float>(step) * 0x1p-24f;
+  const I is_small = step > 0 ? magnitude < kLeastNormalHalf : magnitude <= kLeastNormalHalf;
+  const V moved = Clamp(is_small ? small : next, 0, kLargestHalf);
+  return half < 0.0f ? -moved : moved;
+}
+
+/// Like RoundToHalf but away from zero, so that the range of the codes still covers the group.
+template <class I, class V>
+MOXIE_LANES V RoundToHalfUp(V x) {
+  const V half = RoundToHalf<I>(x);
+  return Abs(half) < Abs(x) ? NeighbourHalf<I>(half, 1) : half;
+}
+
+/// The binary16 bits of half-precision numbers.
+template <class I, class V>
+MOXIE_LANES I HalfBits(V half) {
+  const V magnitude = Abs(half);
+  const I normal = (Bits<I>(magnitude) >> 13) - (112 << 10);
+  const I small = __builtin_convertvector(magnitude * 0x1p24f, I);
+  return ((Bits<I>(half) >> 16) & 0x8000) | (magnitude < kLeastNormalHalf ? small : normal);
+}
+
+}  // namespace
+}  // namespace moxie::lanes

@@ -3,7 +3,6 @@
 #include <bit>
 
 #include "quant/blocks.h"
-#include "quant/scale_search.h"
 
 namespace moxie {
 
@@ -19,11 +18,5 @@ inline float HalfScaleOfE8m0(uint8_t e) {
   const uint32_t bits = e < 2 ? 0x00200000u << e : (e - 1u) << 23;  // 2^-128, 2^-127: subnormal
   return std::bit_cast<float>(bits);
 }
-
-/// Encodes the group's elements (as many as the block holds) with the least weighted squared error
-/// that the search of scale_search.h finds.
-void Encode(const Group& group, BlockIQ4_NL& block);
-void Encode(const Group& group, BlockIQ4_XS& block);
-void Encode(const Group& group, BlockMXFP4& block);
 
 }  // namespace moxie

@@ -31,7 +31,7 @@ class Quantize(unittest.TestCase):
 
     def test_bad_usage_is_2_and_bad_input_1(self):
         model, out = MODELS / "mixtral", self.folder / "o.gguf"
-        self.assertIn("q9_z", self.bad(2, model, out, "--type", "q9_z"))
+        self.assertIn("q9_z", self.bad(1, model, out, "--type", "q9_z"))
         self.bad(2, model, out)
         self.bad(2, model, out, "--type", "q4_0", "--size", "1GiB")
         self.bad(2, model, out, "--size", "1GiB")

@@ -27,4 +27,7 @@ float ExpMinusMax(float* x, int64_t n, float max);
 void SiluMultiply(float* gate, const float* up, int64_t n);
 void AddScaled(float a, const float* x, int64_t n, float* y);
 
+void Quantize(DType type, const float* x, int64_t elements, const float* importance,
+              std::byte* out);
+
 }  // namespace moxie::avx512

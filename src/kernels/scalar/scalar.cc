@@ -5,6 +5,7 @@
 #include <cstring>
 
 #include "quant/dequantize.h"
+#include "quant/quantize.h"
 
 namespace moxie {
 namespace {
@@ -146,6 +147,7 @@ constexpr KernelSet kScalar = {
     .exp_minus_max = ExpMinusMax,
     .silu_multiply = SiluMultiply,
     .add_scaled = AddScaled,
+    .quantize = Quantize,
 };
 
 }  // namespace

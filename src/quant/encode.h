@@ -1,0 +1,140 @@
+#pragma once
+
+#include "core/dtype.h"
+#include "quant/encode_groups.h"
+#include "quant/encode_super_blocks.h"
+#include "quant/encode_tables.h"
+
+namespace moxie::lanes {
+namespace {
+
+// quantize.h's Quantize over vectors of N lanes.
+
+/// `count` numbers as groups side by side; what is missing counts as zeros.
+template <int N, int size>
+void ReadGroups(const float* from, int64_t count, float* to) {
+  constexpr int kElements = size * kBatch;
+  if (count >= kElements) return Transpose<N, size>(from, to);
+  float padded[kElements] = {};
+  __builtin_memcpy(padded, from, static_cast<size_t>(count) * sizeof(float));
+  Transpose<N, size>(padded, to);
+}
+
+/// A batch of blocks after another.
+template <int N, class Block, bool is_weighted>
+void EncodeBlocks(const float* x, int64_t elements, const float* importance, std::byte* out) {
+  constexpr int kSize = kGroupSize<Block>;
+  constexpr int kElements = kSize * kBatch;
+  constexpr int kBlockGroups = Block::kElements / kSize;
+  // An MXFP4 scale reaches every float32; the others end far below.
+  constexpr float kLimit = sizeof(Block) == sizeof(BlockMXFP4) ? kGreatestFloat : 0x1p30f;
+  Batch<kSize, is_weighted> batch;
+  Block blocks[kBatch / kBlockGroups];
+  for (int64_t i = 0; i < elements; i += kElements) {
+    const int64_t left = elements - i;
+    ReadGroups<N, kSize>(x + i, left, batch.x);
+    if constexpr (is_weighted) ReadGroups<N, kSize>(importance + i, left, batch.weight);
+    Bound<N>(batch, kBlockGroups, kLimit);
+    EncodeBatch<N>(batch, blocks);
+    const int64_t whole = left < kElements ? left / Block::kElements : kBatch / kBlockGroups;
+    __builtin_memcpy(out, blocks, static_cast<size_t>(whole) * sizeof(Block));
+    out += whole * static_cast<int64_t>(sizeof(Block));
+  }
+}
+
+// The plain form: the greatest magnitude becomes code 127, the rest is rounded. A search gains next
+// to nothing at eight bits, and key-value caches are written in this format as tokens come.
+template <int N>
+void EncodePlainQ8(const float* x, int64_t elements, std::byte* out) {
+  using V = Floats<N>;
+  constexpr int kVectors = 32 / N;
+  for (int64_t i = 0; i < elements; i += 32) {
+    V values[kVectors];
+    V greatest{};
+    for (int k = 0; k < kVectors; ++k) {
+      const V read = Load<V>(x + i + N * k);
+      values[k] = read == read ? read : V{};
+      greatest = Max(Abs(values[k]), greatest);
+    }
+    using Four = Floats<4>;
+    const Four d = RoundToHalf<Ints<4>>(Splat<Four>(Greatest(greatest)) / 127.0f);
+    const float inverse = SafeInverse(d)[0];
+    BlockQ8_0 block;
+    SetHalf(block.d, HalfBits<Ints<4>>(d)[0]);
+    for (int k = 0; k < kVectors; ++k) {
+      // The sum that rounds has the integer in its low bits.
+      const V shifted = Clamp(values[k] * inverse, -127, 127) + kRoundingShift;
+      Store(block.q + N * k, __builtin_convertvector(Bits<Ints<N>>(shifted), Bytes<N>));
+    }
+    __builtin_memcpy(out, &block, sizeof(block));
+    out += sizeof(block);
+  }
+}
+
+template <int N, class Block>
+void Encode(const float* x, int64_t elements, const float* importance, std::byte* out) {
+  if (importance != nullptr) return EncodeBlocks<N, Block, true>(x, elements, importance, out);
+  return EncodeBlocks<N, Block, false>(x, elements, importance, out);
+}
+
+/// Whether `type` is one of those with blocks, which it then encoded.
+template <int N>
+bool EncodeAs(DType type, const float* x, int64_t elements, const float* importance,
+              std::byte* out) {
+  switch (type) {
+    case DType::kQ8_0:
+      if (importance == nullptr) {
+        EncodePlainQ8<N>(x, elements, out);
+      } else {
+        EncodeBlocks<N, BlockQ8_0, true>(x, elements, importance, out);
+      }
+      return true;
+    case DType::kQ4_0:
+      Encode<N, BlockQ4_0>(x, elements, importance, out);
+      return true;
+    case DType::kQ4_1:
+      Encode<N, BlockQ4_1>(x, elements, importance, out);
+      return true;
+    case DType::kQ5_0:
+      Encode<N, BlockQ5_0>(x, elements, importance, out);
+      return true;
+    case DType::kQ5_1:
+      Encode<N, BlockQ5_1>(x, elements, importance, out);
+      return true;
+    case DType::kQ2_K:
+      Encode<N, BlockQ2_K>(x, elements, importance, out);
+      return true;
+    case DType::kQ3_K:
+      Encode<N, BlockQ3_K>(x, elements, importance, out);
+      return true;
+    case DType::kQ4_K:
+      Encode<N, BlockQ4_K>(x, elements, importance, out);
+      return true;
+    case DType::kQ5_K:
+      Encode<N, BlockQ5_K>(x, elements, importance, out);
+      return true;
+    case DType::kQ6_K:
+      Encode<N, BlockQ6_K>(x, elements, importance, out);
+      return true;
+    case DType::kIQ4_NL:
+      Encode<N, BlockIQ4_NL>(x, elements, importance, out);
+      return true;
+    case DType::kIQ4_XS:
+      Encode<N, BlockIQ4_XS>(x, elements, importance, out);
+      return true;
+    case DType::kMXFP4:
+      Encode<N, BlockMXFP4>(x, elements, importance, out);
+      return true;
+    case DType::kTQ1_0:
+      Encode<N, BlockTQ1_0>(x, elements, importance, out);
+      return true;
+    case DType::kTQ2_0:
+      Encode<N, BlockTQ2_0>(x, elements, importance, out);
+      return true;
+    default:
+      return false;
+  }
+}
+
+}  // namespace
+}  // namespace moxie::lanes
