@@ -140,15 +140,16 @@ struct Codes {
   uint8_t of[kBatch][size];
 };
 
-/// Writes the codes that `code(element)`, Ints<N>, gives to the groups from `first` on.
+/// Writes the codes that `code(element)`, Ints<N> from 0 to 255, gives to the groups from `first`
+/// on.
 template <int N, int size, class Code>
 MOXIE_LANES void StoreCodes(int first, Codes<size>& codes, Code code) {
-  for (int i = 0; i < size; i += 4) {
-    const Ints<N> four = code(i) | code(i + 1) << 8 | code(i + 2) << 16 | code(i + 3) << 24;
-    for (int k = 0; k < N; ++k) {
-      const int32_t word = four[k];
-      __builtin_memcpy(codes.of[first + k] + i, &word, 4);
-    }
+  alignas(64) int32_t words[size / 4][N];
+  for (int i = 0; i < size; i += 4)
+    Store(words[i / 4], code(i) | code(i + 1) << 8 | code(i + 2) << 16 | code(i + 3) << 24);
+  for (int g = 0; g < N; ++g) {
+    for (int i = 0; i < size; i += 4)
+      __builtin_memcpy(codes.of[first + g] + i, &words[i / 4][g], 4);
   }
 }
 

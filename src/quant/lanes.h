@@ -36,7 +36,6 @@ struct VectorOf;
   struct VectorOf<count> {                                          \
     typedef float Floats __attribute__((vector_size(4 * (count)))); \
     typedef int32_t Ints __attribute__((vector_size(4 * (count)))); \
-    typedef int8_t Bytes __attribute__((vector_size(count)));       \
   };
 MOXIE_VECTOR_OF(4)
 MOXIE_VECTOR_OF(8)
@@ -47,9 +46,6 @@ template <int count>
 using Floats = typename VectorOf<count>::Floats;
 template <int count>
 using Ints = typename VectorOf<count>::Ints;  ///< of a comparison: -1 where it holds, else 0
-
-template <int count>
-using Bytes = typename VectorOf<count>::Bytes;
 
 template <class V, class T>
 MOXIE_LANES V Load(const T* p) {
@@ -103,19 +99,11 @@ MOXIE_LANES bool Any(I mask) {
   return any != 0;
 }
 
-/// The greatest lane.
+/// The greatest of four lanes.
 MOXIE_LANES float Greatest(Floats<4> v) {
   const float a = v[0] > v[1] ? v[0] : v[1];
   const float b = v[2] > v[3] ? v[2] : v[3];
   return a > b ? a : b;
-}
-MOXIE_LANES float Greatest(Floats<8> v) {
-  return Greatest(
-      Max(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7)));
-}
-MOXIE_LANES float Greatest(Floats<16> v) {
-  return Greatest(Max(__builtin_shufflevector(v, v, 0, 1, 2, 3, 4, 5, 6, 7),
-                      __builtin_shufflevector(v, v, 8, 9, 10, 11, 12, 13, 14, 15)));
 }
 
 /// Added to a number below 2^22 in magnitude, it leaves no room for fractions: the sum is rounded

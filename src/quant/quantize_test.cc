@@ -325,5 +325,27 @@ TEST(Quantize, SaysWhatItCanWrite) {
   }
 }
 
+// However many blocks are encoded at once, side by side or the last of a row.
+TEST(Quantize, EncodesPiecesOfARowAlike) {
+  for (const DType type : kSearched) {
+    const auto block = static_cast<size_t>(TraitsOf(type).block_elements);
+    const auto bytes = static_cast<size_t>(TraitsOf(type).block_bytes);
+    constexpr size_t kBlocks = 35;
+    Floats x = Normal(kBlocks * block, 3);
+    x[5] = std::numeric_limits<float>::quiet_NaN();
+    const Floats weights = Importances(x.size(), 4);
+    for (const float* importance : {static_cast<const float*>(nullptr), weights.data()}) {
+      std::vector<std::byte> whole(kBlocks * bytes), pieces(whole.size());
+      Quantize(type, x.data(), static_cast<int64_t>(x.size()), importance, whole.data());
+      for (size_t i = 0; i < kBlocks; ++i) {
+        Quantize(type, x.data() + i * block, static_cast<int64_t>(block),
+                 importance != nullptr ? importance + i * block : nullptr,
+                 pieces.data() + i * bytes);
+      }
+      EXPECT_EQ(whole, pieces) << NameOf(type);
+    }
+  }
+}
+
 }  // namespace
 }  // namespace moxie
