@@ -48,6 +48,9 @@ Findings Examine(const DoctorArguments& arguments) {
     found.missing.push_back(found.known.folder +
                             ": reads go through the page cache (no O_DIRECT), so the disk's figure "
                             "may be the cache's");
+  if (found.known.speeds.disk_method.starts_with("pread"))
+    found.missing.push_back("io_uring is refused, so threads read files instead: " +
+                            found.known.speeds.disk_method);
   return found;
 }
 
@@ -74,7 +77,8 @@ Json ToJson(const Findings& found) {
     disk = {{"folder", found.known.folder},
             {"free_bytes", found.free_bytes},
             {"read_bytes_per_s", speeds.disk_bytes_per_s},
-            {"direct", speeds.disk_direct}};
+            {"direct", speeds.disk_direct},
+            {"method", speeds.disk_method}};
   return {{"processor", m.processor},
           {"operating_system", m.operating_system},
           {"cpus", m.cpus},
@@ -119,8 +123,8 @@ void PrintText(const Findings& found) {
               per_second(speeds.memory_bytes_per_s) + " by all");
   if (speeds.disk_bytes_per_s > 0)
     row("disk", found.known.folder + ": " + FormatBytes(found.free_bytes) + " free, " +
-                    per_second(speeds.disk_bytes_per_s) + " read" +
-                    (speeds.disk_direct ? " (O_DIRECT)" : " (through the page cache)"));
+                    per_second(speeds.disk_bytes_per_s) + " read" + " (" + speeds.disk_method +
+                    ")");
   if (!found.known.file.empty())
     row("figures", std::string(found.known.measured_now ? "measured now" : "measured before") +
                        ", kept in " + found.known.file);

@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 1;  // Of the file: raised when what is measured changes.
+constexpr int kVersion = 2;  // Of the file: raised when what is measured changes.
 
 std::filesystem::path CacheFolder() {
   const char* const cache = std::getenv("XDG_CACHE_HOME");
@@ -49,7 +49,8 @@ Json ToJson(const MachineReport& machine, const KnownMachine& known) {
           {"kernels", kernels},
           {"folder", known.folder},
           {"disk_bytes_per_s", speeds.disk_bytes_per_s},
-          {"disk_direct", speeds.disk_direct}};
+          {"disk_direct", speeds.disk_direct},
+          {"disk_method", speeds.disk_method}};
 }
 
 /// The file's figures where they are of this machine. A file that is not as we write it is as none.
@@ -68,6 +69,7 @@ std::optional<KnownMachine> FromJson(const std::string& text, const MachineRepor
     json.at("folder").get_to(known.folder);
     json.at("disk_bytes_per_s").get_to(speeds.disk_bytes_per_s);
     json.at("disk_direct").get_to(speeds.disk_direct);
+    json.at("disk_method").get_to(speeds.disk_method);
     return known;
   } catch (const Json::exception&) {
     return std::nullopt;

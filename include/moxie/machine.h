@@ -54,6 +54,7 @@ struct DiskReport {
   int64_t free_bytes = 0;
   double read_bytes_per_s = 0;  ///< past the page cache where the file system allows
   bool direct = false;          ///< whether it did (O_DIRECT)
+  std::string method;           ///< "io_uring, O_DIRECT", or the next best and why
 };
 
 /// Writes a temporary file of `bytes` in `folder`, reads it back as weights are read, and removes
@@ -76,6 +77,7 @@ struct MachineSpeeds {
   std::vector<KernelSpeed> kernels;
   double disk_bytes_per_s = 0;
   bool disk_direct = false;  ///< past the page cache
+  std::string disk_method;   ///< how files are read there, and why not better
 };
 
 /// Measures all of it, the disk in `folder`; some two seconds. Why something could not be measured

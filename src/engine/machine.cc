@@ -232,7 +232,8 @@ Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes) {
   MOXIE_TRY_ASSIGN(const PageBuffer memory, PageBuffer::Create(bytes, "measuring the disk"));
   MOXIE_TRY_ASSIGN(const MappedFile mapped, MappedFile::Open(file->path()));
   MOXIE_TRY_ASSIGN(const auto reader, FileReader::Create({&mapped, 1}, FileReader::Options{}));
-  report.direct = reader->Method().find("O_DIRECT") != std::string::npos;
+  report.method = reader->Method();
+  report.direct = report.method.find("O_DIRECT") != std::string::npos;
   const auto start = Clock::now();
   for (int64_t at = 0; at < bytes; at += kDiskRead)
     reader->Queue({.offset = static_cast<uint64_t>(at),
@@ -270,6 +271,7 @@ MachineSpeeds MeasureMachine(const MachineReport& machine, const std::string& fo
   if (!disk) missing.push_back(disk.error().message);
   if (disk) speeds.disk_bytes_per_s = disk->read_bytes_per_s;
   if (disk) speeds.disk_direct = disk->direct;
+  if (disk) speeds.disk_method = disk->method;
   return speeds;
 }
 

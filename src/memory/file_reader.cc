@@ -50,7 +50,18 @@ Result<std::unique_ptr<FileReader>> FileReader::Create(std::span<const MappedFil
   reader->threads_ = reader->backend_ == nullptr;
   if (reader->threads_) reader->backend_ = MakeThreadBackend(options.depth, options.threads);
   if (options.wrap) reader->backend_ = options.wrap(std::move(reader->backend_));
+  reader->ExpectFiles();
   return reader;
+}
+
+void FileReader::ExpectFiles() {
+  std::vector<int> fds;
+  for (const File& file : files_) fds.push_back(file.fd);
+  backend_->ExpectFiles(fds);
+}
+
+void FileReader::ExpectMemory(std::span<std::byte> memory, int64_t piece_bytes) {
+  backend_->ExpectMemory(memory, piece_bytes);
 }
 
 Result<int> FileReader::OpenAgain(const MappedFile& mapped, bool direct) {
@@ -258,6 +269,7 @@ bool FileReader::ReadThroughCache(File& file) {
   close(*fd);
   if (!replaced) return false;
   file.direct = false;
+  ExpectFiles();
   if (options_.drop_behind) posix_fadvise(file.fd, 0, 0, POSIX_FADV_RANDOM);
   return true;
 }

@@ -63,6 +63,13 @@ class FileReader {
   /// Queues a read; at most max_reads may be queued and not taken.
   void Queue(const Read& read);
 
+  /// Says that reads will go to this memory, each within one of its pieces, where the way of
+  /// reading has a use for that (io_uring's registered buffers). The memory must outlive the
+  /// reader's reads.
+  void ExpectMemory(std::span<std::byte> memory, int64_t piece_bytes);
+  /// What the system then keeps for so much memory.
+  static int64_t ExpectedMemoryBytes(int64_t bytes) { return bytes / kPageBytes * 16; }
+
   /// Reads that were queued and not taken.
   int pending() const { return pending_; }
 
@@ -117,6 +124,7 @@ class FileReader {
   void Collect(bool wait);
   bool Continue(Flight& flight, int64_t result);
   bool ReadThroughCache(File& file);
+  void ExpectFiles();
   void Finish(Flight& flight, std::optional<Error> error);
   int InFlight() const { return options_.depth - static_cast<int>(free_flights_.size()); }
   File& FileOf(const Flight& flight) {

@@ -3,6 +3,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 #include <string_view>
 
 namespace moxie {
@@ -26,6 +27,15 @@ class ReadBackend {
   virtual ~ReadBackend() = default;
 
   virtual std::string_view name() const = 0;
+
+  /// What blocks will be read from and to, where saying so beforehand makes reading cheaper. Each
+  /// call takes the place of the one before. What the system refuses is done without.
+  virtual void ExpectFiles(std::span<const int> fds) { static_cast<void>(fds); }
+  /// Pieces of `piece_bytes` from `memory` on; no block reaches over the end of a piece.
+  virtual void ExpectMemory(std::span<std::byte> memory, int64_t piece_bytes) {
+    static_cast<void>(memory);
+    static_cast<void>(piece_bytes);
+  }
 
   /// Begins to read a block; `to` must stay until it is done. Returns 0, or a negative errno where
   /// this way of reading is refused: then the block was not taken, those before it still come.

@@ -15,6 +15,7 @@ namespace moxie {
 namespace {
 
 constexpr int32_t kNone = -1;
+constexpr int64_t kMostPieceBytes = int64_t{1} << 30;  ///< that io_uring registers as one buffer
 
 /// The whole pages that a matrix lies in.
 struct Pages {
@@ -58,6 +59,9 @@ class StreamedExpertStore final : public ExpertStore {
         policy_(std::ssize(weights.layers), static_cast<int64_t>(experts_per_layer_)),
         slot_of_(weights.layers.size() * experts_per_layer_, kNone),
         slots_(static_cast<size_t>(slots)) {
+    // As many slots a piece as io_uring takes.
+    const int64_t piece = std::max<int64_t>(1, kMostPieceBytes / slot_bytes_) * slot_bytes_;
+    reader_.ExpectMemory({memory_.data(), static_cast<size_t>(slots * slot_bytes_)}, piece);
     missing_.reserve(experts_per_layer_);
     given_.reserve(experts_per_layer_);
     ready_.reserve(experts_per_layer_);
@@ -291,7 +295,8 @@ int64_t StreamedStoreBytes(const ModelWeights& weights, int64_t slots) {
   const int64_t tables =
       items * (NextUsePolicy::kExpertBytes + static_cast<int64_t>(sizeof(int32_t))) +
       slots * static_cast<int64_t>(sizeof(StreamedExpertStore::Slot));
-  return slots * ExpertSlotBytes(weights) + RoundUpToPage(tables);
+  const int64_t experts = slots * ExpertSlotBytes(weights);
+  return experts + RoundUpToPage(tables + FileReader::ExpectedMemoryBytes(experts));
 }
 
 Result<std::unique_ptr<ExpertStore>> MakeStreamedExpertStore(const ModelWeights& weights,

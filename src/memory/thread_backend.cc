@@ -3,10 +3,10 @@
 #include <cerrno>
 #include <condition_variable>
 #include <mutex>
-#include <thread>
 #include <vector>
 
 #include "core/ring.h"
+#include "core/thread.h"
 #include "memory/read_backend.h"
 
 namespace moxie {
@@ -16,6 +16,7 @@ class ThreadBackend final : public ReadBackend {
  public:
   ThreadBackend(int depth, int threads)
       : depth_(depth), waiting_(static_cast<size_t>(depth)), done_(static_cast<size_t>(depth)) {
+    threads_.reserve(static_cast<size_t>(threads));
     for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
   }
 
@@ -25,7 +26,7 @@ class ThreadBackend final : public ReadBackend {
       stop_ = true;
     }
     work_.notify_all();
-    for (std::thread& thread : threads_) thread.join();
+    threads_.clear();  // Joins them.
   }
 
   std::string_view name() const override { return "pread"; }
@@ -74,7 +75,7 @@ class ThreadBackend final : public ReadBackend {
   Ring<Block> waiting_;
   Ring<Done> done_;
   bool stop_ = false;
-  std::vector<std::thread> threads_;
+  std::vector<Thread> threads_;
 };
 
 }  // namespace

@@ -1,6 +1,8 @@
 #include <liburing.h>
 
+#include <algorithm>
 #include <cerrno>
+#include <vector>
 
 #include "memory/read_backend.h"
 
@@ -14,11 +16,41 @@ class UringBackend final : public ReadBackend {
 
   std::string_view name() const override { return "io_uring"; }
 
+  void ExpectFiles(std::span<const int> fds) override {
+    if (!files_.empty()) io_uring_unregister_files(&ring_);
+    files_.assign(fds.begin(), fds.end());
+    if (io_uring_register_files(&ring_, fds.data(), static_cast<unsigned>(fds.size())) < 0)
+      files_.clear();
+  }
+
+  void ExpectMemory(std::span<std::byte> memory, int64_t piece_bytes) override {
+    std::vector<iovec> pieces;
+    const auto piece = static_cast<size_t>(piece_bytes);
+    for (size_t at = 0; at < memory.size(); at += piece)
+      pieces.push_back({memory.data() + at, std::min(piece, memory.size() - at)});
+    if (io_uring_register_buffers(&ring_, pieces.data(), static_cast<unsigned>(pieces.size())) < 0)
+      return;  // RLIMIT_MEMLOCK, mostly.
+    memory_ = memory;
+    piece_bytes_ = piece_bytes;
+  }
+
   int Start(const Block& block) override {
     if (refused_) return -EBUSY;
     io_uring_sqe* const entry = io_uring_get_sqe(&ring_);
     if (entry == nullptr) return -EBUSY;
-    io_uring_prep_read(entry, block.fd, block.to, static_cast<unsigned>(block.bytes), block.offset);
+    const auto file = std::ranges::find(files_, block.fd);
+    const bool fixed_file = file != files_.end();
+    const int fd = fixed_file ? static_cast<int>(file - files_.begin()) : block.fd;
+    const auto bytes = static_cast<unsigned>(block.bytes);
+    const bool fixed_memory = !memory_.empty() && block.to >= memory_.data() &&
+                              block.to + block.bytes <= memory_.data() + std::ssize(memory_);
+    if (fixed_memory) {
+      const auto piece = static_cast<int>((block.to - memory_.data()) / piece_bytes_);
+      io_uring_prep_read_fixed(entry, fd, block.to, bytes, block.offset, piece);
+    } else {
+      io_uring_prep_read(entry, fd, block.to, bytes, block.offset);
+    }
+    if (fixed_file) entry->flags |= IOSQE_FIXED_FILE;
     io_uring_sqe_set_data64(entry, static_cast<uint64_t>(block.index));
     int submitted = 0;
     for (int tries = 0; tries < kTries; ++tries) {
@@ -49,6 +81,9 @@ class UringBackend final : public ReadBackend {
   static constexpr int kTries = 100;
   io_uring ring_;
   bool refused_ = false;
+  std::vector<int> files_;       ///< registered, by their place
+  std::span<std::byte> memory_;  ///< registered in pieces
+  int64_t piece_bytes_ = 0;
 };
 
 }  // namespace

@@ -30,6 +30,10 @@ class FaultyBackend final : public ReadBackend {
       : backend_(std::move(backend)), faults_(faults) {}
 
   std::string_view name() const override { return backend_->name(); }
+  void ExpectFiles(std::span<const int> fds) override { backend_->ExpectFiles(fds); }
+  void ExpectMemory(std::span<std::byte> memory, int64_t piece_bytes) override {
+    backend_->ExpectMemory(memory, piece_bytes);
+  }
 
   int Start(const Block& block) override {
     const bool counts = faults_.only.empty() || faults_.only == name();
