@@ -1,9 +1,11 @@
 #include <CLI/Error.hpp>
 #include <algorithm>
+#include <chrono>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
 #include <optional>
+#include <utility>
 #include <vector>
 
 #include "bench_profile.h"
@@ -25,8 +27,9 @@ struct BenchArguments {
   int64_t generate_tokens = 64;
   int64_t decode_context = -1;  ///< -1: as the prompt
   int64_t repetitions = 3;
-  std::string profile;  ///< file for the trace, or empty
-  std::string replay;   ///< file with a routing, or empty
+  int64_t sequences = 1;  ///< prompts, and then answers, at once
+  std::string profile;    ///< file for the trace, or empty
+  std::string replay;     ///< file with a routing, or empty
   bool json = false;
 };
 
@@ -96,21 +99,86 @@ std::vector<TokenId> Prompt(int64_t tokens, int64_t vocab, int64_t seed) {
   return ids;
 }
 
-/// One prompt and its answer. `on_token` is called for each token.
-Result<Completion> RunOnce(Engine& engine, std::vector<TokenId> prompt, int64_t max_tokens,
-                           const std::function<void()>& on_token) {
-  Request request;
-  request.prompt = std::move(prompt);
-  request.sampling.temperature = 0;
-  request.max_tokens = max_tokens;
-  request.end_at_stop_tokens = false;
-  MOXIE_TRY_ASSIGN(Completion answer, engine.Run(std::move(request), [&](const Event& event) {
-    if (event.token >= 0) on_token();
-    return !InterruptGuard::Interrupted();
-  }));
-  if (answer.finish_reason == FinishReason::kCancelled)
-    return Error{ErrorCode::kCancelled, "cancelled"};
-  return answer;
+/// What some prompts and their answers took, all begun at once.
+struct Pace {
+  double prefill_s = 0;  ///< until the last of them had its first token
+  int64_t prompt_tokens = 0;
+  double decode_s = 0;  ///< from then on
+  int64_t decoded = 0;
+
+  double prefill_tokens_per_s() const { return Rate(prompt_tokens, prefill_s); }
+  double decode_tokens_per_s() const { return Rate(decoded, decode_s); }
+
+ private:
+  static double Rate(int64_t tokens, double seconds) {
+    return seconds > 0 ? static_cast<double>(tokens) / seconds : 0;
+  }
+};
+
+/// Prompts and their answers together. `on_begun` is called when all have their first token.
+/// `drawn`: tokens are drawn, since the most probable ones of a random model repeat, and with them
+/// their experts.
+class Together {
+ public:
+  Together(Engine& engine, bool drawn) : engine_(engine), drawn_(drawn) {}
+
+  Result<Pace> Run(const std::vector<std::vector<TokenId>>& prompts, int64_t max_tokens,
+                   const std::function<void()>& on_begun) {
+    begun_ = ended_ = 0;
+    error_.reset();
+    Pace pace;
+    const auto start = Clock::now();
+    Clock::time_point first = start, last = start;
+    for (size_t i = 0; i < prompts.size(); ++i) {
+      Request request;
+      request.prompt = prompts[i];
+      request.sampling.temperature = drawn_ ? 1 : 0;
+      request.sampling.seed = i + 1;
+      request.max_tokens = max_tokens;
+      request.end_at_stop_tokens = false;
+      pace.prompt_tokens += std::ssize(prompts[i]);
+      const auto handle = [&, answering = false](const Event& event) mutable {
+        if (event.token >= 0) last = Clock::now();
+        if (event.token >= 0 && begun_ == prompts.size()) ++pace.decoded;
+        if (event.token >= 0 && !std::exchange(answering, true) && ++begun_ == prompts.size()) {
+          first = last;
+          on_begun();
+        }
+        return !InterruptGuard::Interrupted();
+      };
+      MOXIE_TRY(engine_.Submit(std::move(request), handle,
+                               [&](RequestId, const Result<Completion>& result) { End(result); }));
+    }
+    while (ended_ < prompts.size()) engine_.Step();
+    if (error_) return *error_;
+    pace.prefill_s = std::chrono::duration<double>(first - start).count();
+    pace.decode_s = std::chrono::duration<double>(last - first).count();
+    return pace;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  void End(const Result<Completion>& result) {
+    ++ended_;
+    if (!result) error_ = result.error();
+    if (result && result->finish_reason == FinishReason::kCancelled)
+      error_ = Error{ErrorCode::kCancelled, "cancelled"};
+  }
+
+  Engine& engine_;
+  const bool drawn_;
+  size_t begun_ = 0, ended_ = 0;
+  std::optional<Error> error_;
+};
+
+/// The prompts of one run: as many as there are sequences.
+std::vector<std::vector<TokenId>> Prompts(const BenchArguments& arguments, int64_t tokens,
+                                          int64_t vocab, int64_t run) {
+  std::vector<std::vector<TokenId>> prompts;
+  for (int64_t i = 0; i < arguments.sequences; ++i)
+    prompts.push_back(Prompt(tokens, vocab, run * arguments.sequences + i));
+  return prompts;
 }
 
 /// A run more, not timed, that records where the time goes.
@@ -119,11 +187,10 @@ Result<void> MeasureParts(Model& model, Engine& engine, const BenchArguments& ar
   Profile profile;
   engine.Record(&profile);
   int64_t first_token = 0;
-  const auto answer = RunOnce(
-      engine, Prompt(arguments.prompt_tokens, model.vocab_size(), arguments.repetitions + 1),
-      arguments.generate_tokens + 1, [&] {
-        if (first_token == 0) first_token = profile.Now();
-      });
+  const auto answer = Together(engine, model.streams_experts())
+                          .Run(Prompts(arguments, arguments.prompt_tokens, model.vocab_size(),
+                                       2 * (arguments.repetitions + 1)),
+                               arguments.generate_tokens + 1, [&] { first_token = profile.Now(); });
   engine.Record(nullptr);
   if (!answer) return answer.error();
   figures.prefill_parts = SharesOf(profile, 0, first_token);
@@ -139,20 +206,21 @@ class Timer {
       : model_(model), engine_(engine), figures_(figures) {}
 
   /// `counts`: whether to take the prompt's speed, the answer's.
-  Result<void> Run(std::vector<TokenId> prompt, int64_t max_tokens, bool counts_prompt,
-                   bool counts_answer) {
+  Result<void> Run(const std::vector<std::vector<TokenId>>& prompts, int64_t max_tokens,
+                   bool counts_prompt, bool counts_answer) {
     const ExpertTraffic before = model_.expert_traffic();
-    std::optional<ExpertTraffic> between;
-    MOXIE_TRY_ASSIGN(const Completion answer, RunOnce(engine_, std::move(prompt), max_tokens, [&] {
-                       if (!between) between = model_.expert_traffic();
+    ExpertTraffic between;
+    MOXIE_TRY_ASSIGN(const Pace pace,
+                     Together(engine_, model_.streams_experts()).Run(prompts, max_tokens, [&] {
+                       between = model_.expert_traffic();
                      }));
     if (counts_prompt) {
-      prefill_.push_back(answer.prefill_tokens_per_s());
-      figures_.prefill_traffic.Add(before, *between, answer.timings.prefill_s);
+      prefill_.push_back(pace.prefill_tokens_per_s());
+      figures_.prefill_traffic.Add(before, between, pace.prefill_s);
     }
     if (counts_answer) {
-      decode_.push_back(answer.decode_tokens_per_s());
-      figures_.decode_traffic.Add(*between, model_.expert_traffic(), answer.timings.decode_s);
+      decode_.push_back(pace.decode_tokens_per_s());
+      figures_.decode_traffic.Add(between, model_.expert_traffic(), pace.decode_s);
     }
     return {};
   }
@@ -181,11 +249,12 @@ Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
   const int64_t first = model.streams_experts() ? 1 : 0;
   for (int64_t run = first; run <= arguments.repetitions; ++run) {
     const bool counts = run > 0;
-    MOXIE_TRY(timer.Run(Prompt(arguments.prompt_tokens, model.vocab_size(), 2 * run),
+    MOXIE_TRY(timer.Run(Prompts(arguments, arguments.prompt_tokens, model.vocab_size(), 2 * run),
                         apart ? 1 : arguments.generate_tokens + 1, counts, counts && !apart));
     if (apart)
-      MOXIE_TRY(timer.Run(Prompt(arguments.decode_context, model.vocab_size(), 2 * run + 1),
-                          arguments.generate_tokens + 1, false, counts));
+      MOXIE_TRY(
+          timer.Run(Prompts(arguments, arguments.decode_context, model.vocab_size(), 2 * run + 1),
+                    arguments.generate_tokens + 1, false, counts));
     bar.Show(static_cast<double>(run + 1) / static_cast<double>(arguments.repetitions + 2));
   }
   timer.Finish();
@@ -193,7 +262,7 @@ Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
     MOXIE_TRY(MeasureParts(model, engine, arguments, figures));
   // Measuring the bound takes memory that a budget has no room for, and the disk is the bound
   // there.
-  if (!model.streams_experts()) {
+  if (!model.streams_experts() && arguments.sequences == 1) {
     MOXIE_TRY_ASSIGN(figures.bound.emplace(), MeasureBound(model));
   }
   return figures;
@@ -213,8 +282,9 @@ nlohmann::ordered_json ToJson(const Traffic& traffic) {
           {"bytes_per_s", traffic.bytes_per_s()}};
 }
 
-std::string ToJson(const Model& model, const Figures& figures) {
+std::string ToJson(const Model& model, const BenchArguments& arguments, const Figures& figures) {
   nlohmann::ordered_json out = {
+      {"sequences", arguments.sequences},
       {"prefill_tokens_per_s", figures.prefill_tokens_per_s},
       {"decode_tokens_per_s", figures.decode_tokens_per_s},
       {"peak_memory_bytes", figures.peak_memory_bytes},
@@ -286,6 +356,7 @@ int Bench(BenchArguments arguments) {
   const InterruptGuard guard;
   if (arguments.decode_context < 0) arguments.decode_context = arguments.prompt_tokens;
   ModelOptions options = arguments.model.ToOptions();
+  options.parallel = static_cast<int>(std::min<int64_t>(arguments.sequences, 1 << 20));
   if (options.context == 0)
     options.context =
         std::max(arguments.prompt_tokens, arguments.decode_context) + arguments.generate_tokens + 1;
@@ -294,7 +365,7 @@ int Bench(BenchArguments arguments) {
   const Result<Figures> figures = Measure(**model, arguments);
   if (!figures) return Fail("bench", arguments.model.model, figures.error());
   if (arguments.json) {
-    Print(ToJson(**model, *figures));
+    Print(ToJson(**model, arguments, *figures));
   } else {
     PrintText(**model, *figures);
   }
@@ -331,6 +402,8 @@ void AddBench(Program& program) {
   add("--generate-tokens", arguments->generate_tokens, "Tokens of the answer", "64");
   add("--decode-context", arguments->decode_context,
       "Tokens before the answer whose decoding is timed", "as the prompt");
+  add("--sequences", arguments->sequences,
+      "Prompts and answers at once, whose tokens are counted together", "1");
   add("--repetitions", arguments->repetitions, "Runs, of which the median counts", "3");
   command->add_option("--profile", arguments->profile, "Write one run's spans as a Chrome trace")
       ->type_name("OUT.json");
