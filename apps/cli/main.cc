@@ -1,4 +1,7 @@
+#include <unistd.h>
+
 #include <CLI/Error.hpp>
+#include <csignal>
 #include <cstdio>
 #include <string>
 
@@ -8,6 +11,15 @@
 
 namespace moxie::cli {
 namespace {
+
+/// Files' heads and what must be rearranged are read through mappings: one that is cut short in
+/// that moment, or a disk that fails, gives this signal and no result of a call.
+void SayThatAFileWasCut(int) {
+  constexpr char kText[] =
+      "moxie: a file of the model was cut short or could not be read while it was being read\n";
+  static_cast<void>(!write(STDERR_FILENO, kText, sizeof(kText) - 1));
+  _exit(kBadInput);
+}
 
 void Declare(Program& program) {
   program.app.name("moxie");
@@ -63,6 +75,7 @@ int Report(const Program& program, const CLI::ParseError& error, const char* fir
 }
 
 int Main(int argc, char** argv) {
+  std::signal(SIGBUS, SayThatAFileWasCut);
   Program program;
   Declare(program);
   if (argc < 2) {
