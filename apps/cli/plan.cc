@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "command.h"
+#include "files.h"
 #include "machine_file.h"
 #include "moxie/machine.h"
 #include "options.h"
@@ -23,6 +24,7 @@ using Json = nlohmann::ordered_json;
 struct PlanArguments {
   ModelArguments model;
   std::string type;
+  std::string routing;  ///< file with a trace, or empty
   int parallel = 1;
   double speed = 0;  ///< tokens a second that are wanted; 0: not asked for
   bool memory_only = false;
@@ -35,6 +37,7 @@ struct Frame {
   int64_t available = 0;                ///< bytes
   std::optional<KnownMachine> machine;  ///< nothing: speed is not planned
   double wanted = 0;                    ///< tokens a second, or 0
+  bool routed = false;                  ///< hit rates are those of a trace
 };
 
 /// Tokens a second: slow ones with two decimals.
@@ -125,10 +128,11 @@ std::string DetailTable(const ModelPlan& plan, const Frame& frame) {
   };
   row("weights", need.weights, plan.type + (need.experts > 0 ? ", all but experts" : ""));
   row("experts", need.experts,
-      plan.streamed ? std::to_string(plan.expert_slots) + " of " + std::to_string(plan.experts) +
-                          ", the others on disk; " + FormatFixed(100 * plan.hit_rate, 0) +
-                          " % found where routing is even"
-                    : "all");
+      plan.streamed
+          ? std::to_string(plan.expert_slots) + " of " + std::to_string(plan.experts) +
+                ", the others on disk; " + FormatFixed(100 * plan.hit_rate, 0) +
+                (frame.routed ? " % found of the routing given" : " % found where routing is even")
+          : "all");
   row("keys and values", need.kv_cache, "at the full context");
   row("activations", need.activations, "of the forward pass and of sampling");
   row("reading", need.io_buffers, "between disk and experts");
@@ -235,8 +239,18 @@ int Plan(const PlanArguments& arguments) {
   }
   Frame frame{.available = 0, .machine = std::nullopt, .wanted = arguments.speed};
   if (!arguments.memory_only) frame.machine = LearnMachine(InspectMachine(), "", false);
+  std::optional<RoutingTrace> routing;
+  if (!arguments.routing.empty()) {
+    const Result<std::string> text = ReadFile(arguments.routing);
+    if (!text) return Fail("plan", text.error());
+    Result<RoutingTrace> trace = ParseRoutingTrace(*text, arguments.routing);
+    if (!trace) return Fail("plan", trace.error());
+    routing = *std::move(trace);
+    frame.routed = true;
+  }
   const Result<std::vector<ModelPlan>> plans =
-      PlanModel(model, types, options, frame.machine ? &frame.machine->speeds : nullptr);
+      PlanModel(model, types, options, frame.machine ? &frame.machine->speeds : nullptr,
+                routing ? &*routing : nullptr);
   if (!plans) return Fail("plan", plans.error());
   frame.available = plans->front().options.memory_bytes;
   if (arguments.json) {
@@ -277,6 +291,11 @@ void AddPlan(Program& program) {
                    "Tokens a second that are wanted: says how much memory they need")
       ->type_name("N")
       ->check(CLI::Range(1e-6, 1e9).description(""));
+  command
+      ->add_option("--routing", arguments->routing,
+                   "A routing that `moxie run --trace` wrote: what the cache would find of it, "
+                   "instead of even routing")
+      ->type_name("FILE");
   command->add_flag("--memory-only", arguments->memory_only,
                     "Leave speed out, for which this machine would be measured");
   command->add_flag("--list", arguments->list, "List the models that are known by name");
@@ -286,7 +305,7 @@ void AddPlan(Program& program) {
       "  moxie plan model.gguf --context 32768\n"
       "  moxie plan mixtral-8x7b --memory 24GiB\n"
       "  moxie plan mixtral-8x7b --memory 8GiB --speed 10\n"
-      "  moxie plan qwen3-30b-a3b --type q4_k --kv-type f16 --json");
+      "  moxie plan qwen3-30b-a3b --type q4_k_m --kv-type f16 --json");
 }
 
 }  // namespace moxie::cli

@@ -9,6 +9,7 @@
 #include "moxie/machine.h"
 #include "moxie/model.h"
 #include "moxie/result.h"
+#include "moxie/routing.h"
 
 namespace moxie {
 
@@ -24,7 +25,9 @@ struct CatalogueEntry {
 /// Every model of the catalogue.
 std::vector<CatalogueEntry> ListCatalogue();
 
-/// The types of weights that a model may be planned with, most precise first.
+/// The types that are compared, most precise first: one for all matrices, or a mix of moxie
+/// quantize
+/// ("q4_k_m"; its other mixes may be planned with as well).
 std::vector<std::string> PlanTypes();
 
 /// How fast a run will be, after a prompt of kPlanPromptTokens or as many as the context has.
@@ -58,8 +61,8 @@ struct ModelPlan {
   int64_t pass_tokens = 0;       ///< of prompts that share one reading of missing experts
   int64_t expert_bytes = 0;      ///< that reading one takes
   double experts_per_token = 0;  ///< that a token asks for, over all layers
-  double hit_rate = 1;    ///< of experts that a token asks for, found in memory where routing is
-                          ///< even and independent from token to token
+  double hit_rate = 1;  ///< of experts that a token asks for, found in memory: as a routing shows,
+                        ///< else where it is even and independent from token to token
   int64_t all_bytes = 0;  ///< memory with which all weights stay in memory
   std::optional<SpeedPlan> speed;
 };
@@ -70,16 +73,18 @@ std::optional<int64_t> MemoryForSpeed(const ModelPlan& plan, const MachineSpeeds
                                       double tokens_per_s);
 
 /// Plans runs of `model`, a MODEL as Model::Open takes it or a catalogue's name: one for each of
-/// `types`, which are of PlanTypes, as if all matrices were stored so, or "": a file as it is, a
-/// catalogue's model as bf16. The engine sizes everything by the same code. With `machine`, speed
-/// is planned too: some layers of the model run for some tenths of a second a type, with bytes of 0
-/// as weights.
+/// `types`, which are of PlanTypes or names of mixes ("q4_k_m"), as if the model were stored so, or
+/// "": a file as it is, a catalogue's model as bf16. The engine sizes everything by the same code.
+/// With `machine`, speed is planned too: some layers of the model run for some tenths of a second a
+/// type, with bytes of 0 as weights. With `routing`, the experts found in memory are those that the
+/// engine's cache would have found of it, of as large a share of its experts.
 ///
 /// Errors: as Model::Open's; kNotFound for a name that is neither a file nor in the catalogue,
 /// kInvalidInput for a type that there is not.
 Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                                          const std::vector<std::string>& types,
                                          const ModelOptions& options,
-                                         const MachineSpeeds* machine = nullptr);
+                                         const MachineSpeeds* machine = nullptr,
+                                         const RoutingTrace* routing = nullptr);
 
 }  // namespace moxie

@@ -7,11 +7,11 @@
 
 #include "convert/gguf_metadata.h"
 #include "convert/importance_file.h"
-#include "convert/mix.h"
 #include "convert/quantize_source.h"
 #include "convert/size_choice.h"
 #include "convert/tensor_stream.h"
 #include "core/printable.h"
+#include "model/mix.h"
 #include "quant/quantize.h"
 
 namespace moxie {

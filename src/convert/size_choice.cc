@@ -7,9 +7,9 @@
 #include <utility>
 
 #include "convert/importance.h"
-#include "convert/mix.h"
 #include "convert/type_costs.h"
 #include "core/dtype.h"
+#include "model/mix.h"
 
 namespace moxie {
 namespace {

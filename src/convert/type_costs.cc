@@ -9,9 +9,9 @@
 #include <optional>
 #include <string>
 
-#include "convert/mix.h"
 #include "convert/probe.h"
 #include "engine/model_parts.h"
+#include "model/mix.h"
 #include "quant/dequantize.h"
 
 namespace moxie {

@@ -1,6 +1,7 @@
 #include "moxie/plan.h"
 
 #include <algorithm>
+#include <cmath>
 #include <filesystem>
 #include <memory>
 #include <optional>
@@ -13,6 +14,7 @@
 #include "engine/work_per_token.h"
 #include "model/catalogue.h"
 #include "model/describe.h"
+#include "model/mix.h"
 #include "model/outline.h"
 
 namespace moxie {
@@ -29,13 +31,41 @@ struct Subject {
   std::unique_ptr<Model::Parts> parts;  ///< of a file, or null
 };
 
-/// All matrices of one type, but for routers, which stay float32 as llama.cpp keeps them.
+/// As moxie quantize would store it.
+ModelWeights OutlineAsMix(const ModelConfig& config, const Mix& mix) {
+  std::vector<TensorSpec> tensors;
+  OutlineWeights(config, [&](std::string_view name, int64_t cols) {
+    // Experts are stacked, which the mix looks at; no number of rows is.
+    const bool stacked = name.find("_exps.") != std::string_view::npos;
+    std::vector<int64_t> shape = {2, cols};
+    if (stacked) shape = {2, 2, cols};
+    tensors.push_back({std::string(name), DType::kF32, std::move(shape)});
+    return DType::kF32;
+  });
+  const AttentionConfig& attention = config.attention;
+  const std::vector<DType> types = ChooseTypes(
+      mix,
+      {.layers = std::ssize(config.layers),
+       .experts = config.router.experts,
+       .queries_per_key = attention.heads / std::max<int64_t>(attention.kv_heads, 1),
+       .shares_values = config.layers.size() == 80 && attention.kv_heads != attention.heads &&
+                        (config.family == "llama" || config.family == "qwen2")},
+      tensors);
+  size_t next = 0;
+  return OutlineWeights(config, [&](std::string_view, int64_t) { return types[next++]; });
+}
+
+/// All matrices of one type, but for routers, which stay float32 as llama.cpp keeps them; or as a
+/// mix that is not also a type's name.
 Result<ModelWeights> OutlineAs(const ModelConfig& config, const std::string& name) {
   const std::optional<DType> type = DTypeFromName(name);
   const std::vector<std::string> types = PlanTypes();
   if (!type || std::ranges::find(types, NameOf(*type)) == types.end()) {
+    const Mix* const mix = FindMix(name);
+    if (mix != nullptr) return OutlineAsMix(config, *mix);
     std::string known;
     for (const std::string& each : types) known += (known.empty() ? "" : ", ") + each;
+    known += " or a mix: " + MixNames();
     return Error{ErrorCode::kInvalidInput, "--type is " + name + ", but must be one of " + known};
   }
   return OutlineWeights(config, [&](std::string_view tensor, int64_t cols) {
@@ -71,12 +101,32 @@ struct Setting {
   const RunSizes& sizes;
   const KernelSet& kernels;
   const MachineSpeeds* machine;  ///< null: speed is not planned
+  const RoutingTrace* routing;   ///< or null: even
   PageBuffer& probe_memory;
 };
 
+/// What a cache of as large a share of the experts finds of a routing that was recorded.
+double HitRateOf(const RoutingTrace& routing, const MemoryPlan& memory) {
+  const auto experts = static_cast<double>(std::ssize(routing.layers) * routing.experts);
+  const double share =
+      static_cast<double>(memory.expert_slots) / static_cast<double>(memory.experts);
+  const auto cached = std::max<int64_t>(std::llround(experts * share), routing.experts_per_token);
+  return ReplayRouting(routing, cached).front().hit_rate;
+}
+
+/// Experts without a gate are not computed by any layer of ours: one with a gate that takes as many
+/// operations and bytes stands for them while speed is probed.
+ModelConfig WithGates(ModelConfig config) {
+  constexpr int64_t kBlock = 256;
+  config.expert_ffn_dim = (config.expert_ffn_dim * 2 / 3 + kBlock - 1) / kBlock * kBlock;
+  config.experts_gated = true;
+  return config;
+}
+
 /// One row of the plan: the subject with weights of one type.
+/// `type`: that of the outline, or empty for a file.
 Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
-                         const WeightPlaces& places) {
+                         const WeightPlaces& places, const std::string& type) {
   const ModelConfig& config = setting.subject.config;
   const ModelOptions& options = setting.options;
   const TokenWork work = WorkPerToken(config, weights);
@@ -104,13 +154,22 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
   plan.experts_per_token = static_cast<double>(
       config.router.used *
       std::ranges::count_if(config.layers, [](const LayerConfig& l) { return l.sparse; }));
-  plan.hit_rate = memory.hit_rate;
+  plan.hit_rate = plan.streamed && setting.routing != nullptr ? HitRateOf(*setting.routing, memory)
+                                                              : memory.hit_rate;
   const bool no_disk = setting.machine == nullptr || setting.machine->disk_bytes_per_s <= 0;
   if (setting.machine == nullptr || (plan.streamed && no_disk)) return plan;
   ThreadPool threads(options.threads);
   const int64_t prompt = std::min(kPlanPromptTokens, options.context);
-  const auto probed = ProbeSpeeds(config, weights, options, setting.sizes, setting.kernels, threads,
-                                  prompt, setting.probe_memory);
+  const auto probe = [&](const ModelConfig& probed_config, const ModelWeights& probed_weights) {
+    return ProbeSpeeds(probed_config, probed_weights, options, setting.sizes, setting.kernels,
+                       threads, prompt, setting.probe_memory);
+  };
+  const auto probed = [&]() -> Result<ProbedSpeeds> {
+    if (config.experts_gated) return probe(config, weights);
+    const ModelConfig gated = WithGates(config);
+    MOXIE_TRY_ASSIGN(const ModelWeights gated_weights, OutlineAs(gated, type));
+    return probe(gated, gated_weights);
+  }();
   if (!probed) return plan.fits ? Result<ModelPlan>(probed.error()) : plan;
   plan.speed = PlanSpeed(config, plan, *probed, *setting.machine, prompt);
   return plan;
@@ -129,14 +188,15 @@ std::vector<CatalogueEntry> ListCatalogue() {
 }
 
 std::vector<std::string> PlanTypes() {
-  return {"f32",  "bf16", "f16",   "q8_0",   "q6_k", "q5_1",  "q5_k",    "q5_0", "q4_1",
-          "q4_k", "q4_0", "mxfp4", "iq4_xs", "q3_k", "iq3_s", "iq3_xxs", "q2_k", "iq2_xs"};
+  return {"f32",    "bf16",   "f16",  "q8_0",   "q6_k",    "q5_1", "q5_k_m",
+          "q5_k",   "q5_0",   "q4_1", "q4_k_m", "q4_k",    "q4_0", "mxfp4",
+          "iq4_xs", "q3_k_m", "q3_k", "iq3_s",  "iq3_xxs", "q2_k", "iq2_xs"};
 }
 
 Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                                          const std::vector<std::string>& types,
-                                         const ModelOptions& options,
-                                         const MachineSpeeds* machine) {
+                                         const ModelOptions& options, const MachineSpeeds* machine,
+                                         const RoutingTrace* routing) {
   MOXIE_TRY_ASSIGN(const Subject subject, FindSubject(model, options));
   ModelOptions complete = options;
   MOXIE_TRY(CompleteOptions(subject.config, complete));
@@ -145,18 +205,19 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                    LoadAdapters(complete, subject.config));
   MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(complete, adapters));
   PageBuffer probe_memory;
-  const Setting setting{subject, complete, sizes, *kernels, machine, probe_memory};
+  const Setting setting{subject, complete, sizes, *kernels, machine, routing, probe_memory};
   std::vector<ModelPlan> plans;
   for (const std::string& type : types) {
     if (type.empty() && subject.parts != nullptr) {
       ModelWeights& weights = subject.parts->weights;
       const WeightPlaces places = PlacesOf(subject.config, weights, subject.parts->files.tensors);
-      MOXIE_TRY_ASSIGN(plans.emplace_back(), PlanAs(setting, weights, places));
+      MOXIE_TRY_ASSIGN(plans.emplace_back(), PlanAs(setting, weights, places, ""));
       continue;
     }
-    MOXIE_TRY_ASSIGN(ModelWeights weights, OutlineAs(subject.config, type.empty() ? "bf16" : type));
+    const std::string as = type.empty() ? "bf16" : type;
+    MOXIE_TRY_ASSIGN(ModelWeights weights, OutlineAs(subject.config, as));
     const WeightPlaces places = PlacesOfOutline(subject.config, weights);
-    MOXIE_TRY_ASSIGN(plans.emplace_back(), PlanAs(setting, weights, places));
+    MOXIE_TRY_ASSIGN(plans.emplace_back(), PlanAs(setting, weights, places, as));
     if (!type.empty()) plans.back().type = type;
   }
   return plans;

@@ -72,9 +72,9 @@ FeedForwardLayers::Needs FeedForwardLayers::NeedsOf(const ModelConfig& config,
     auto& [dense, experts, shared] = demands;
     WeightTypes types;
     const auto demand = [&](const FeedForwardWeights& ffn, FeedForward::Demand& kind) {
-      if (ffn.gate.matrix.empty()) return;
+      if (ffn.up.matrix.empty()) return;
       AddTypes(ffn, kind.input_types, kind.down_types);
-      kind.ffn = std::max(kind.ffn, ffn.gate.matrix.rows);
+      kind.ffn = std::max(kind.ffn, ffn.up.matrix.rows);
       for (const DType type : kind.input_types.types()) types.Add(type);
     };
     demand(layer.dense, dense);

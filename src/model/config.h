@@ -117,8 +117,9 @@ struct ModelConfig {
   int64_t expert_ffn_dim = 0;
   int64_t shared_ffn_dim = 0;
   SharedExpert shared_expert = SharedExpert::kNone;
-  bool ffn_bias = false;     ///< biases on gate, up and down of dense layers
-  bool expert_bias = false;  ///< and of experts (gpt-oss)
+  bool experts_gated = true;  ///< false: down(activation(up x)), in the catalogue's plans only
+  bool ffn_bias = false;      ///< biases on gate, up and down of dense layers
+  bool expert_bias = false;   ///< and of experts (gpt-oss)
   RouterConfig router;
   std::vector<LayerConfig> layers;
   int64_t prediction_layers = 0;  ///< layers of the file after these that predict further tokens;

@@ -40,7 +40,9 @@ int64_t FeedForwardParameters(int64_t dim, int64_t ffn, bool bias) {
 int64_t MixtureParameters(const ModelConfig& config, int64_t experts) {
   const RouterConfig& router = config.router;
   int64_t count = router.experts * (config.dim + router.logit_bias + router.selection_bias);
-  count += experts * FeedForwardParameters(config.dim, config.expert_ffn_dim, config.expert_bias);
+  int64_t expert = FeedForwardParameters(config.dim, config.expert_ffn_dim, config.expert_bias);
+  if (!config.experts_gated) expert -= config.dim * config.expert_ffn_dim;
+  count += experts * expert;
   if (config.shared_expert != SharedExpert::kNone) {
     count += FeedForwardParameters(config.dim, config.shared_ffn_dim, false);
   }

@@ -92,6 +92,7 @@ class LayerOutline {
     if (router.selection_bias) out.router_selection_bias.resize(experts);
     FeedForwardWeights expert = FeedForward(names_.experts_gate, names_.experts_up,
                                             names_.experts_down, config_.expert_ffn_dim);
+    if (!config_.experts_gated) expert.gate.matrix = {};
     AddBiases(config_.expert_bias, config_.expert_ffn_dim, expert);
     out.experts.assign(experts, expert);
     PlaceExperts(out.experts);

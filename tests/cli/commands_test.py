@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
-from python_support import MOXIE, ROOT
+from python_support import MOXIE, ROOT, moxie
 from tiny_gguf import write_tiny_gguf
 
 MODELS = ROOT / "tests/golden/models"
@@ -466,6 +466,26 @@ class Plan(Case):
             options = [] if isinstance(model, pathlib.Path) else ["--type", "iq2_xs", "--batch", "16"]
             out = json.loads(self.good("plan", model, "--context", "700", "--memory", "40GiB", "--json", *options))
             self.assertGreater(out["plans"][0]["speed"]["decode_tokens_per_s"], 0, model)
+
+    def test_a_mix_is_planned_as_it_is_stored(self):
+        def weights(*args):
+            return json.loads(self.good("plan", *args, "--memory-only", "--json"))["plans"][0]["weight_bytes"]
+        mixed = self.folder / "mixed.gguf"
+        moxie("quantize", MODELS / "mixtral", mixed, "--type", "q4_k_m")
+        self.assertEqual(weights(MODELS / "mixtral", "--type", "q4_k_m"), weights(mixed))
+        # llama-quantize makes files of 28.4 GB of Mixtral 8x7B.
+        self.assertAlmostEqual(weights("mixtral-8x7b", "--type", "q4_k_m") / 28.4e9, 1, delta=0.01)
+
+    def test_a_routing_says_what_is_found(self):
+        # Both layers go to the same two experts of four, for ever: half the experts are enough.
+        trace = self.folder / "routing.json"
+        trace.write_text(json.dumps({"expert_count": 8, "layers": [{"experts": [[0, 1]] * 200}] * 32}))
+        args = ["mixtral-8x7b", "--type", "q4_0", "--memory", "9GiB", "--memory-only", "--json"]
+        even = json.loads(self.good("plan", *args))["plans"][0]
+        routed = json.loads(self.good("plan", *args, "--routing", trace))["plans"][0]
+        self.assertLess(even["hit_rate"], 0.4)
+        self.assertGreater(routed["hit_rate"], 0.95)
+        self.bad(1, "plan", *args, "--routing", __file__)
 
     def test_names_and_types_that_there_are_not(self):
         self.assertIn("mixtral-8x7b", self.good("plan", "--list"))

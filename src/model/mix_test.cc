@@ -1,4 +1,4 @@
-#include "convert/mix.h"
+#include "model/mix.h"
 
 #include <gtest/gtest.h>
 
