@@ -117,17 +117,18 @@ void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
                                 .cols = kCols,
                                 .row_stride = *BytesOf(type, kCols),
                                 .data = bytes.data()};
-  const int64_t row_bytes = set->activation_format(type, kCols).row_bytes;
-  std::vector<float> x(static_cast<size_t>(kCols), 0.25f);
-  std::vector<std::byte> activations(static_cast<size_t>(tokens * row_bytes));
-  for (int64_t t = 0; t < tokens; ++t) {
-    for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;
-    set->convert_activations(type, kCols, x.data(), activations.data() + t * row_bytes);
-  }
+  const ActivationFormat format = set->activation_format(type, kCols, tokens);
+  std::vector<float> x(static_cast<size_t>(kCols));
+  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;
+  const std::vector<const float*> same(static_cast<size_t>(format.panel), x.data());
+  std::vector<std::byte> activations(static_cast<size_t>(format.BytesOf(tokens)));
+  for (int64_t t = 0; t < tokens; t += format.panel)
+    set->convert_activations(format, kCols, same.data(), std::min(format.panel, tokens - t),
+                             activations.data() + format.BytesOf(t));
   std::vector<float> out(static_cast<size_t>(tokens * rows));
   for (auto _ : state) {
     pool.ParallelFor(rows / kTaskRows, [&](int64_t i, int) {
-      set->matmul(weights, i * kTaskRows, (i + 1) * kTaskRows, activations.data(), tokens,
+      set->matmul(format, weights, i * kTaskRows, (i + 1) * kTaskRows, activations.data(), tokens,
                   out.data(), rows);
     });
     benchmark::ClobberMemory();
@@ -139,12 +140,14 @@ void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
 void Convert(benchmark::State& state, const KernelSet* set, DType type) {
   std::vector<float> x(static_cast<size_t>(kCols));
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;
-  std::vector<std::byte> out(static_cast<size_t>(set->activation_format(type, kCols).row_bytes));
+  const ActivationFormat format = set->activation_format(type, kCols, kMaxPanel);
+  const std::vector<const float*> same(static_cast<size_t>(format.panel), x.data());
+  std::vector<std::byte> out(static_cast<size_t>(format.BytesOf(format.panel)));
   for (auto _ : state) {
-    set->convert_activations(type, kCols, x.data(), out.data());
+    set->convert_activations(format, kCols, same.data(), format.panel, out.data());
     benchmark::ClobberMemory();
   }
-  state.counters["GB/s"] = Rate(Giga(kCols * 4));
+  state.counters["GB/s"] = Rate(Giga(kCols * 4 * format.panel));
 }
 
 void Register() {

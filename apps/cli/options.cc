@@ -112,6 +112,7 @@ ModelOptions ModelArguments::ToOptions() const {
   options.memory_bytes = ParseSize(memory).value_or(0);
   options.kv_type = kv_type;
   options.kernels = kernels;
+  options.batch_invariant = batch_invariant;
   for (const std::string& adapter : adapters) options.adapters.push_back(ParseAdapter(adapter));
   options.on_load = [bar = std::make_shared<ProgressBar>("loading")](const LoadProgress& progress) {
     ShowLoading(*bar, progress);
@@ -187,8 +188,8 @@ void AddRunOptions(CLI::App& command, ModelArguments& arguments) {
       ->group(kModelGroup);
   command
       .add_flag("--batch-invariant", arguments.batch_invariant,
-                "Results that do not depend on what else runs or on how a prompt is cut; this "
-                "always holds and costs nothing, so the flag changes nothing")
+                "Results that do not depend by a bit on what else runs or on how a prompt is cut; "
+                "only the amx kernels need it, and read prompts more slowly then")
       ->group(kModelGroup);
   command
       .add_option("--lora", arguments.adapters,

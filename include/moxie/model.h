@@ -26,8 +26,9 @@ struct LoadProgress {
 };
 
 /// How a model is run. The defaults suit one conversation on the whole machine. None of these
-/// but kernels, kv_type and the adapters changes a result, by as much as a bit; nor does what else
-/// runs at the same time.
+/// but kernels, kv_type and the adapters changes a result, by as much as a bit; what is computed
+/// together (batch_tokens, what else runs, prompts that begin alike) does so, within the rounding
+/// of bfloat16, with the amx kernels alone, unless batch_invariant is set.
 struct ModelOptions {
   int threads = 0;               ///< 0: every CPU this process may use
   int64_t context = 0;           ///< tokens of a sequence, prompt and answer; 0: the trained
@@ -38,6 +39,9 @@ struct ModelOptions {
   std::string kernels = "auto";  ///< "auto" or a kernel set's name
   int parallel = 1;              ///< sequences that run at once, each with `context` tokens
   int64_t batch_tokens = 512;    ///< tokens of one forward pass, over all sequences
+  /// Results that do not depend by a bit on what is computed together. Costs nothing but with the
+  /// amx kernels, which then read prompts at the avx512 kernels' speed.
+  bool batch_invariant = false;
   std::vector<AdapterOptions> adapters;
   /// Called while weights are read, from the thread that opens; false gives up (kCancelled).
   std::function<bool(const LoadProgress&)> on_load;

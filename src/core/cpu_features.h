@@ -6,11 +6,11 @@ namespace moxie {
 /// registers the system does not save, or whose use the kernel refuses, is not usable.
 struct CpuFeatures {
   // x86-64
-  bool avx2 = false;         ///< AVX2, FMA and F16C
-  bool avx512 = false;       ///< AVX-512 F, BW, DQ, VL and VNNI, with FMA and F16C
-  bool avx512_bf16 = false;  ///< AVX-512 as above, and its bfloat16 products
-  bool amx_int8 = false;     ///< AMX tiles with int8 products; the kernel's permission was given
-  bool amx_bf16 = false;  ///< AMX tiles with bfloat16 products; the kernel's permission was given
+  bool avx2 = false;    ///< AVX2, FMA and F16C
+  bool avx512 = false;  ///< AVX-512 F, BW, DQ, VL and VNNI, with FMA and F16C
+  /// AMX tiles with int8 and bfloat16 products, the kernel's permission to use them, and AVX-512 as
+  /// above with VBMI and BF16
+  bool amx = false;
   // aarch64
   bool neon_dot = false;   ///< the int8 dot product of Armv8.2
   bool neon_i8mm = false;  ///< the int8 matrix product of Armv8.6

@@ -36,6 +36,7 @@ std::unique_ptr<Model> Open(const std::string& name, int threads = 1, int parall
   options.threads = threads;
   options.parallel = parallel;
   options.batch_tokens = batch_tokens;
+  options.batch_invariant = true;  // What runs together must not matter by a bit.
   Result<std::unique_ptr<Model>> model = Model::Open(kModels + name, options);
   EXPECT_TRUE(model) << model.error().message;
   return model ? std::move(*model) : nullptr;

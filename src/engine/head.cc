@@ -28,7 +28,7 @@ Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
   const int64_t peak_before = PeakResidentBytes();
   MOXIE_TRY_ASSIGN(ModelFiles files, OpenModelFiles(path));
   auto parts = std::make_unique<Model::Parts>(std::move(files), options);
-  MOXIE_TRY_ASSIGN(parts->kernels, ChooseKernels(options.kernels));
+  MOXIE_TRY_ASSIGN(parts->kernels, ChooseKernels(options));
   MOXIE_TRY_ASSIGN(parts->config, ReadModelConfig(parts->files));
   MOXIE_TRY(CompleteOptions(parts->config, parts->options));
   MOXIE_TRY_ASSIGN(parts->tokenizer, LoadTokenizer(parts->files));

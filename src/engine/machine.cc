@@ -193,10 +193,12 @@ Result<double> MeasureComputeRate(int threads, const std::string& kernels,
   const std::vector<std::byte> weights(static_cast<size_t>(kRows * stride));
   const std::vector<float> input(kCols, 0.25F);
   const WeightMatrix matrix{*type, kRows, kCols, stride, weights.data()};
-  const int64_t row_bytes = set->activation_format(*type, kCols).row_bytes;
-  std::vector<std::byte> activations(static_cast<size_t>(row_bytes * kTokens));
-  for (int64_t t = 0; t < kTokens; ++t)
-    set->convert_activations(*type, kCols, input.data(), activations.data() + t * row_bytes);
+  const ActivationFormat format = set->activation_format(*type, kCols, kTokens);
+  std::vector<std::byte> activations(static_cast<size_t>(format.BytesOf(kTokens)));
+  const std::vector<const float*> rows(static_cast<size_t>(format.panel), input.data());
+  for (int64_t t = 0; t < kTokens; t += format.panel)
+    set->convert_activations(format, kCols, rows.data(), format.panel,
+                             activations.data() + format.BytesOf(t));
   ThreadPool pool(std::max(threads, 1));
   std::vector<std::vector<float>> out(static_cast<size_t>(pool.threads()),
                                       std::vector<float>(kRows * kTokens));
@@ -205,7 +207,7 @@ Result<double> MeasureComputeRate(int threads, const std::string& kernels,
   for (double seconds = 0; seconds < 0.1; tasks *= 2) {
     const auto start = Clock::now();
     pool.ParallelFor(tasks, [&](int64_t, int worker) {
-      set->matmul(matrix, 0, kRows, activations.data(), kTokens,
+      set->matmul(format, matrix, 0, kRows, activations.data(), kTokens,
                   out[static_cast<size_t>(worker)].data(), kRows);
     });
     seconds = SecondsSince(start);

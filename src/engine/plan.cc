@@ -200,7 +200,7 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
   MOXIE_TRY_ASSIGN(const Subject subject, FindSubject(model, options));
   ModelOptions complete = options;
   MOXIE_TRY(CompleteOptions(subject.config, complete));
-  MOXIE_TRY_ASSIGN(const KernelSet* kernels, ChooseKernels(options.kernels));
+  MOXIE_TRY_ASSIGN(const KernelSet* kernels, ChooseKernels(options));
   MOXIE_TRY_ASSIGN(const std::vector<AdapterWeights> adapters,
                    LoadAdapters(complete, subject.config));
   MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(complete, adapters));

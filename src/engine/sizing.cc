@@ -51,10 +51,10 @@ int64_t AdapterBytes(const std::vector<const AdapterWeights*>& adapters) {
 
 }  // namespace
 
-Result<const KernelSet*> ChooseKernels(const std::string& name) {
-  if (name == "auto") return &BestKernelSet();
-  const KernelSet* set = FindKernelSet(name);
-  if (set != nullptr) return set;
+Result<const KernelSet*> ChooseKernels(const ModelOptions& options) {
+  const std::string& name = options.kernels;
+  const KernelSet* set = name == "auto" ? &BestKernelSet() : FindKernelSet(name);
+  if (set != nullptr) return options.batch_invariant ? &BatchInvariant(*set) : set;
   std::string usable;
   for (const KernelSet* known : AllKernelSets()) {
     if (known->usable()) usable += (usable.empty() ? "" : ", ") + std::string(known->name);

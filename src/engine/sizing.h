@@ -31,7 +31,7 @@ struct HeadBytes {
 Result<void> CompleteOptions(const ModelConfig& config, ModelOptions& options);
 
 /// Errors: kUnsupported for a name of a kernel set that is not usable here.
-Result<const KernelSet*> ChooseKernels(const std::string& name);
+Result<const KernelSet*> ChooseKernels(const ModelOptions& options);
 
 /// The adapters that the options name, for a model of this configuration.
 ///

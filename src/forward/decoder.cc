@@ -285,14 +285,13 @@ void TransformerDecoder::WriteLogits(std::span<float> logits) {
   if (logit_tokens_.empty()) return;
   const int64_t rows = std::ssize(logit_tokens_);
   head_.Begin(rows, config_.dim, head_types_);
-  ForEachToken(threads_, rows, [&](int64_t row) {
-    head_.Convert(row, normed_.data() + logit_tokens_[Size(row)] * config_.dim);
+  head_.Convert(threads_, [&](int64_t row) {
+    return normed_.data() + logit_tokens_[Size(row)] * config_.dim;
   });
   const WeightMatrix& output = weights_.output;
   head_products_.Clear();
   head_products_.Add({.weights = &output,
-                      .activations = head_.Row(output.type, 0),
-                      .activation_stride = head_.RowBytes(output.type),
+                      .activations = head_.For(output.type),
                       .tokens = rows,
                       .out = logits.data(),
                       .out_stride = config_.vocab_size});

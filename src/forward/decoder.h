@@ -79,12 +79,13 @@ struct ForwardObservers {
 /// arXiv:2401.04088) over a ragged batch of sequences. Everything that differs between families
 /// is read from ModelConfig.
 ///
-/// For one kernel set and cache type the results do not depend on the number of threads, on what
-/// else is in the batch, or on how a sequence is cut into chunks, bit for bit: kernels compute
-/// every row alike (kernel_set.h), attention walks pages that are fixed by position, and experts'
-/// outputs are summed in the order of choice. So --batch-invariant costs nothing. What a pass of
-/// several blocks computes are the same calls of kernels as in a pass for each block. One call at a
-/// time; all referenced objects must outlive it. Buffers for `max_tokens` are taken at
+/// For one kernel set and cache type the results do not depend on the number of threads or on where
+/// experts lie, bit for bit, and with a batch-invariant kernel set not on what else is in the batch
+/// or how a sequence is cut into chunks either: kernels compute every row alike (kernel_set.h),
+/// attention walks pages that are fixed by position, and experts' outputs are summed in the order
+/// of choice. Other sets choose the activations' form by the number of tokens of the block. What a
+/// pass of several blocks computes are the same calls of kernels as in a pass for each. One call at
+/// a time; all referenced objects must outlive it. Buffers for `max_tokens` are taken at
 /// creation, nothing is allocated afterwards.
 class Decoder {
  public:

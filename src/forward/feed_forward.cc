@@ -1,6 +1,7 @@
 #include "forward/feed_forward.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "moxie/result.h"
@@ -22,20 +23,23 @@ void FeedForward::Room::Include(std::span<const Demand> demands, const KernelSet
   Room sum;
   for (const Demand& demand : demands) {
     sum.tasks += demand.tasks;
+    sum.rows += demand.rows;
     sum.inner += demand.rows * demand.ffn;
     for (const DType type : demand.input_types.types())
-      sum.gathered += demand.rows * kernels.activation_format(type, dim).row_bytes;
+      sum.gathered += ActivationBytes(kernels, type, dim, demand.rows, demand.tasks);
     for (const DType type : demand.down_types.types())
-      sum.converted += demand.rows * kernels.activation_format(type, demand.ffn).row_bytes;
+      sum.converted += ActivationBytes(kernels, type, demand.ffn, demand.rows, demand.tasks);
   }
   tasks = std::max(tasks, sum.tasks);
+  rows = std::max(rows, sum.rows);
   inner = std::max(inner, sum.inner);
   gathered = std::max(gathered, sum.gathered);
   converted = std::max(converted, sum.converted);
 }
 
 int64_t FeedForward::Room::bytes() const {
-  return 2 * inner * static_cast<int64_t>(sizeof(float)) + gathered + converted;
+  return 2 * inner * static_cast<int64_t>(sizeof(float)) + gathered + converted +
+         3 * rows * static_cast<int64_t>(sizeof(Panel));
 }
 
 void FeedForward::Reserve(const Room& room) {
@@ -43,78 +47,123 @@ void FeedForward::Reserve(const Room& room) {
   up_.resize(static_cast<size_t>(room.inner));
   gathered_.resize(static_cast<size_t>(room.gathered));
   converted_.resize(static_cast<size_t>(room.converted));
+  gathers_.reserve(static_cast<size_t>(2 * room.rows));  // Of gate, and of up in another form.
+  conversions_.reserve(static_cast<size_t>(room.rows));
   work_.reserve(static_cast<size_t>(room.tasks));
   gate_tiles_.Reserve(static_cast<size_t>(room.tasks));
   down_tiles_.Reserve(static_cast<size_t>(room.tasks));
 }
 
-/// The task's rows of `x`, one after another: where they lie, or gathered.
-const std::byte* FeedForward::Rows(std::span<const int32_t> tokens, const ActivationRows& x,
-                                   DType weights) {
-  if (Consecutive(tokens)) return x.Row(weights, tokens[0]);
-  const int64_t row_bytes = x.RowBytes(weights);
-  std::byte* rows = gathered_.data() + gathered_bytes_;
-  gathered_bytes_ += std::ssize(tokens) * row_bytes;
+/// The task's rows of `x` in the form for `weights`, one after another: where they lie, or
+/// gathered.
+Activations FeedForward::Rows(std::span<const int32_t> tokens, const ActivationRows& x,
+                              const float* floats, DType weights) {
+  Activations rows = x.For(weights);
+  const ActivationFormat& format = rows.format;
+  if (Consecutive(tokens) && (tokens[0] - x.first()) % format.panel == 0) {
+    rows.data += format.BytesOf(tokens[0] - x.first());
+    return rows;
+  }
+  std::byte* to = gathered_.data() + gathered_bytes_;
+  gathered_bytes_ += format.BytesOf(std::ssize(tokens));
   MOXIE_CHECK(gathered_bytes_ <= std::ssize(gathered_));
-  for (size_t i = 0; i < tokens.size(); ++i)
-    std::memcpy(rows + static_cast<int64_t>(i) * row_bytes, x.Row(weights, tokens[i]),
-                static_cast<size_t>(row_bytes));
+  if (format.panel == 1) {
+    for (size_t i = 0; i < tokens.size(); ++i)
+      std::memcpy(to + format.BytesOf(static_cast<int64_t>(i)),
+                  rows.data + format.BytesOf(tokens[i] - x.first()),
+                  static_cast<size_t>(format.row_bytes));
+  } else {
+    AddPanels({.format = format, .cols = dim_, .x = floats, .tokens = tokens, .out = to},
+              std::ssize(tokens), gathers_);
+  }
+  rows.data = to;
   return rows;
 }
 
-void FeedForward::Gather(const FeedForwardTask& task, const ActivationRows& x, Work& work) {
-  const DType gate = task.weights.gate.type, up = task.weights.up.type;
-  work.gate.activations = Rows(task.tokens, x, gate);
-  work.up.activations =
-      x.Row(gate, 0) == x.Row(up, 0) ? work.gate.activations : Rows(task.tokens, x, up);
-  work.gate.activation_stride = x.RowBytes(gate);
-  work.up.activation_stride = x.RowBytes(up);
+/// Cuts `rows` rows from the first on into panels like `panel`.
+void FeedForward::AddPanels(Panel panel, int64_t rows, std::vector<Panel>& panels) {
+  const int64_t most = panel.format.panel;
+  const std::span<const int32_t> tokens = panel.tokens;
+  for (int64_t begin = 0; begin < rows; begin += most) {
+    panel.count = std::min(most, rows - begin);
+    if (!tokens.empty())
+      panel.tokens = tokens.subspan(static_cast<size_t>(begin), static_cast<size_t>(panel.count));
+    MOXIE_CHECK(panels.size() < panels.capacity());
+    panels.push_back(panel);
+    if (tokens.empty()) panel.x += panel.count * panel.cols;
+    panel.out += panel.format.BytesOf(panel.count);
+  }
+}
+
+void FeedForward::Convert(std::span<const Panel> panels) const {
+  ForEachToken(threads_, std::ssize(panels), [&](int64_t index) {
+    const Panel& panel = panels[static_cast<size_t>(index)];
+    std::array<const float*, kMaxPanel> rows;
+    for (size_t i = 0; i < static_cast<size_t>(panel.count); ++i) {
+      const auto row = panel.tokens.empty() ? static_cast<int64_t>(i) : panel.tokens[i];
+      rows[i] = panel.x + row * panel.cols;
+    }
+    kernels_.convert_activations(panel.format, panel.cols, rows.data(), panel.count, panel.out);
+  });
 }
 
 /// Lays out where every task reads and writes.
-void FeedForward::Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x) {
+void FeedForward::Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
+                       const float* floats) {
   work_.clear();
   gate_tiles_.Clear();
   down_tiles_.Clear();
-  gathered_bytes_ = 0;
-  int64_t rows = 0, inner = 0, converted = 0;
+  gathers_.clear();
+  conversions_.clear();
+  gathered_bytes_ = converted_bytes_ = 0;
+  int64_t inner = 0;
   for (const FeedForwardTask& task : tasks) {
     const ExpertView& weights = task.weights;
     const int64_t ffn = weights.gate.rows, tokens = std::ssize(task.tokens);
-    const int64_t stride = kernels_.activation_format(weights.down.type, ffn).row_bytes;
-    Work work{.gate = {.weights = &weights.gate,
-                       .tokens = tokens,
-                       .out = gate_.data() + inner,
-                       .out_stride = ffn,
-                       .bias = weights.gate_bias},
-              .up = {.weights = &weights.up,
-                     .tokens = tokens,
-                     .out = up_.data() + inner,
-                     .out_stride = ffn,
-                     .bias = weights.up_bias},
-              .down = {.weights = &weights.down,
-                       .activations = converted_.data() + converted,
-                       .activation_stride = stride,
-                       .tokens = tokens,
-                       .out = task.out,
-                       .out_stride = dim_,
-                       .bias = weights.down_bias},
-              .first_row = rows};
-    Gather(task, x, work);
-    rows += tokens;
+    MOXIE_CHECK(inner + tokens * ffn <= std::ssize(gate_) && work_.size() < work_.capacity());
+    const Activations input = Rows(task.tokens, x, floats, weights.gate.type);
+    const bool alike = x.For(weights.up.type).format.id == input.format.id;
+    work_.push_back(
+        {.gate = {.weights = &weights.gate,
+                  .activations = input,
+                  .tokens = tokens,
+                  .out = gate_.data() + inner,
+                  .out_stride = ffn,
+                  .bias = weights.gate_bias},
+         .up = {.weights = &weights.up,
+                .activations = alike ? input : Rows(task.tokens, x, floats, weights.up.type),
+                .tokens = tokens,
+                .out = up_.data() + inner,
+                .out_stride = ffn,
+                .bias = weights.up_bias},
+         .down = {.weights = &weights.down,
+                  .tokens = tokens,
+                  .out = task.out,
+                  .out_stride = dim_,
+                  .bias = weights.down_bias}});
+    PlanDown(work_.back(), x.rows());
     inner += tokens * ffn;
-    converted += tokens * stride;
-    MOXIE_CHECK(inner <= std::ssize(gate_) && converted <= std::ssize(converted_) &&
-                work_.size() < work_.capacity());
-    work_.push_back(work);
     gate_tiles_.Add(weights.gate);
     down_tiles_.Add(weights.down);
   }
 }
 
+/// Where the activated rows go. Their form is that of a pass of `pass_tokens`, as the input's is.
+void FeedForward::PlanDown(Work& work, int64_t pass_tokens) {
+  const int64_t ffn = work.gate.out_stride, tokens = work.down.tokens;
+  const ActivationFormat format =
+      kernels_.activation_format(work.down.weights->type, ffn, pass_tokens);
+  std::byte* to = converted_.data() + converted_bytes_;
+  converted_bytes_ += format.BytesOf(tokens);
+  MOXIE_CHECK(converted_bytes_ <= std::ssize(converted_));
+  AddPanels({.format = format, .cols = ffn, .x = work.gate.out, .out = to}, tokens, conversions_);
+  work.down.activations = {format, to};
+}
+
 void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
                       const float* floats, InputObserver* observer) {
-  Plan(tasks, x);
+  Plan(tasks, x, floats);
+  Convert(gathers_);
   adapters_.Clear();
   for (size_t i = 0; i < tasks.size(); ++i) {
     if (tasks[i].pairs == nullptr) continue;
@@ -129,8 +178,7 @@ void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRo
   });
 
   if (observer != nullptr) Show(tasks, floats, *observer);
-  const int64_t rows = work_.back().first_row + work_.back().gate.tokens;
-  ForEachToken(threads_, rows, [&](int64_t row) { Convert(row); });
+  Convert(conversions_);
   adapters_.Clear();
   for (size_t i = 0; i < tasks.size(); ++i) {
     if (tasks[i].pairs == nullptr) continue;
@@ -165,15 +213,6 @@ void FeedForward::Show(std::span<const FeedForwardTask> tasks, const float* floa
       observer.OnInput(place, {work_[i].ActivatedRow(static_cast<int64_t>(t)), ffn});
     }
   }
-}
-
-void FeedForward::Convert(int64_t row) {
-  const Work& work = *(std::ranges::upper_bound(work_, row, {}, &Work::first_row) - 1);
-  const int64_t t = row - work.first_row;
-  // `activations` points into converted_, which this fills.
-  const int64_t at = work.down.activations - converted_.data() + t * work.down.activation_stride;
-  kernels_.convert_activations(work.down.weights->type, work.gate.out_stride, work.ActivatedRow(t),
-                               converted_.data() + at);
 }
 
 }  // namespace moxie

@@ -49,6 +49,7 @@ class FeedForward {
   /// What the buffers hold at most.
   struct Room {
     int64_t tasks = 0;
+    int64_t rows = 0;                     ///< of all tasks together
     int64_t inner = 0;                    ///< floats of gate, and as many of up
     int64_t gathered = 0, converted = 0;  ///< bytes
 
@@ -66,16 +67,27 @@ class FeedForward {
  private:
   struct Work {
     Product gate, up, down;
-    int64_t first_row = 0;  ///< among the rows of all tasks
 
     const float* ActivatedRow(int64_t t) const { return gate.out + t * gate.out_stride; }
   };
 
-  void Gather(const FeedForwardTask& task, const ActivationRows& x, Work& work);
-  const std::byte* Rows(std::span<const int32_t> tokens, const ActivationRows& x, DType weights);
-  void Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x);
+  /// Rows to convert together.
+  struct Panel {
+    ActivationFormat format;
+    int64_t cols = 0;
+    const float* x = nullptr;
+    std::span<const int32_t> tokens = {};  ///< whose rows of x; empty: the first `count`
+    int64_t count = 0;
+    std::byte* out = nullptr;
+  };
+
+  Activations Rows(std::span<const int32_t> tokens, const ActivationRows& x, const float* floats,
+                   DType weights);
+  void Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats);
+  void PlanDown(Work& work, int64_t pass_tokens);
+  static void AddPanels(Panel panel, int64_t rows, std::vector<Panel>& panels);
   void MultiplyGate(const Work& work, int64_t begin, int64_t end) const;
-  void Convert(int64_t row);
+  void Convert(std::span<const Panel> panels) const;
   void Show(std::span<const FeedForwardTask> tasks, const float* floats,
             InputObserver& observer) const;
 
@@ -88,6 +100,8 @@ class FeedForward {
   std::vector<std::byte> gathered_;   ///< input rows in the order of tasks
   std::vector<std::byte> converted_;  ///< activated rows in the forms of the downs
   int64_t gathered_bytes_ = 0;        ///< used so far in this Run
+  int64_t converted_bytes_ = 0;
+  std::vector<Panel> gathers_, conversions_;  ///< that fill gathered_ and converted_
   std::vector<Work> work_;
   RowTiles gate_tiles_, down_tiles_;
 };

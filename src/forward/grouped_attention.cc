@@ -111,13 +111,11 @@ void GroupedAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, co
     batch.inputs->OnRows({layer, MatrixRole::kAttentionOutput}, attended_.data(), tokens, q_dim);
   }
   output_.Begin(tokens, q_dim, output_types_[static_cast<size_t>(layer)]);
-  ForEachToken(threads_, tokens,
-               [&](int64_t t) { output_.Convert(t, attended_.data() + t * q_dim); });
+  output_.Convert(threads_, [&](int64_t t) { return attended_.data() + t * q_dim; });
   products_.Clear();
   adapters_.Clear();
   products_.Add({.weights = &weights.output,
-                 .activations = output_.Row(weights.output.type, 0),
-                 .activation_stride = output_.RowBytes(weights.output.type),
+                 .activations = output_.For(weights.output.type),
                  .tokens = tokens,
                  .out = out,
                  .out_stride = config_.dim,
@@ -132,14 +130,13 @@ void GroupedAttention::Project(int64_t layer, int64_t tokens, const float* x) {
   const AttentionWeights& weights = weights_.layers[static_cast<size_t>(layer)].attention;
   const LayerPairs& pairs = adapters_.layer(layer);
   const auto row = [&](int64_t t) { return x + t * config_.dim; };
-  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, row(t)); });
+  input_.Convert(threads_, row);
   products_.Clear();
   adapters_.Clear();
   const auto add = [&](const WeightMatrix& matrix, std::span<const float> bias,
                        const LoraPairs& lora, std::vector<float>& out) {
     products_.Add({.weights = &matrix,
-                   .activations = input_.Row(matrix.type, 0),
-                   .activation_stride = input_.RowBytes(matrix.type),
+                   .activations = input_.For(matrix.type),
                    .tokens = tokens,
                    .out = out.data(),
                    .out_stride = matrix.rows,

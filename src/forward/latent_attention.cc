@@ -1,6 +1,7 @@
 #include "forward/latent_attention.h"
 
 #include <algorithm>
+#include <array>
 #include <cstring>
 
 #include "quant/dequantize.h"
@@ -111,12 +112,14 @@ LatentAttention::Sizes LatentAttention::SizesFor(const ModelConfig& config,
   const LatentConfig& latent = config.attention.latent;
   const int64_t heads = config.attention.heads;
   const int64_t key_dim = latent.kv_rank + latent.rope_dim;
-  int64_t row_bytes = 0;
+  int64_t head_bytes = 0;
   for (const LayerWeights& layer : weights.layers) {
     const DType type = layer.attention.kv_b.type;
-    const int64_t keys = kernels.activation_format(ExpandedType(type), latent.nope_dim).row_bytes;
-    const int64_t values = kernels.activation_format(type, latent.kv_rank).row_bytes;
-    row_bytes = std::max({row_bytes, keys, values});
+    const auto bytes = [&](DType of, int64_t cols) {
+      return ActivationBytes(kernels, of, cols, max_tokens, 1);
+    };
+    head_bytes = std::max(
+        {head_bytes, bytes(ExpandedType(type), latent.nope_dim), bytes(type, latent.kv_rank)});
   }
   return {.q_a = max_tokens * latent.q_rank,
           .q = max_tokens * heads * (latent.nope_dim + latent.rope_dim),
@@ -124,7 +127,7 @@ LatentAttention::Sizes LatentAttention::SizesFor(const ModelConfig& config,
           .queries = max_tokens * heads * KvCache::PaddedWidth(DType::kQ8_0, key_dim),
           .latents = max_tokens * heads * latent.kv_rank,
           .attended = max_tokens * heads * latent.value_dim,
-          .head_rows = heads * max_tokens * row_bytes};
+          .head_rows = heads * head_bytes};
 }
 
 int64_t LatentAttention::BytesFor(const ModelConfig& config, const ModelWeights& weights,
@@ -176,14 +179,12 @@ void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, con
     batch.inputs->OnRows({layer, MatrixRole::kAttentionOutput}, attended_.data(), tokens, out_dim);
   }
   output_.Begin(tokens, out_dim, types_[index].output);
-  ForEachToken(threads_, tokens,
-               [&](int64_t t) { output_.Convert(t, attended_.data() + t * out_dim); });
+  output_.Convert(threads_, [&](int64_t t) { return attended_.data() + t * out_dim; });
   const WeightMatrix& matrix = weights.attention.output;
   products_.Clear();
   adapters_.Clear();
   products_.Add({.weights = &matrix,
-                 .activations = output_.Row(matrix.type, 0),
-                 .activation_stride = output_.RowBytes(matrix.type),
+                 .activations = output_.For(matrix.type),
                  .tokens = tokens,
                  .out = out,
                  .out_stride = config_.dim,
@@ -202,15 +203,14 @@ void LatentAttention::Project(const LayerWeights& layer, size_t index, int64_t t
   const auto product = [&](const WeightMatrix& matrix, const ActivationRows& rows,
                            std::span<const float> bias, std::vector<float>& out) {
     products_.Add({.weights = &matrix,
-                   .activations = rows.Row(matrix.type, 0),
-                   .activation_stride = rows.RowBytes(matrix.type),
+                   .activations = rows.For(matrix.type),
                    .tokens = tokens,
                    .out = out.data(),
                    .out_stride = matrix.rows,
                    .bias = bias});
   };
   input_.Begin(tokens, config_.dim, types_[index].input);
-  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
+  input_.Convert(threads_, [&](int64_t t) { return x + t * config_.dim; });
   products_.Clear();
   product(weights.kv_a, input_, weights.k_bias, kv_);
   product(low_rank ? weights.q_a : weights.q, input_, weights.q_bias, low_rank ? q_a_ : q_);
@@ -222,8 +222,8 @@ void LatentAttention::Project(const LayerWeights& layer, size_t index, int64_t t
     float* row = q_a_.data() + t * latent_.q_rank;
     kernels_.rms_norm(row, weights.q_a_norm.data(), latent_.q_rank,
                       static_cast<float>(config_.norm_eps), row);
-    compressed_.Convert(t, row);
   });
+  compressed_.Convert(threads_, [&](int64_t t) { return q_a_.data() + t * latent_.q_rank; });
   products_.Clear();
   product(weights.q, compressed_, {}, q_);
   products_.Run(kernels_, threads_);
@@ -266,17 +266,24 @@ void LatentAttention::MultiplyHeads(const std::vector<WeightMatrix>& matrices, i
   const int64_t heads = std::ssize(matrices);
   const DType type = matrices[0].type;
   const int64_t cols = matrices[0].cols;
-  const int64_t row_bytes = kernels_.activation_format(type, cols).row_bytes;
-  ForEachToken(threads_, tokens, [&](int64_t t) {
-    for (int64_t head = 0; head < heads; ++head)
-      kernels_.convert_activations(type, cols, x + (t * heads + head) * x_head_stride,
-                                   head_rows_.data() + (head * tokens + t) * row_bytes);
+  const ActivationFormat format = kernels_.activation_format(type, cols, tokens);
+  const int64_t head_bytes = format.BytesOf(tokens);
+  MOXIE_CHECK(heads * head_bytes <= std::ssize(head_rows_));
+  ForEachToken(threads_, (tokens + format.panel - 1) / format.panel, [&](int64_t panel) {
+    const int64_t begin = panel * format.panel;
+    const int64_t count = std::min(format.panel, tokens - begin);
+    std::array<const float*, kMaxPanel> rows;
+    for (int64_t head = 0; head < heads; ++head) {
+      for (int64_t i = 0; i < count; ++i)
+        rows[Size(i)] = x + ((begin + i) * heads + head) * x_head_stride;
+      kernels_.convert_activations(format, cols, rows.data(), count,
+                                   head_rows_.data() + head * head_bytes + format.BytesOf(begin));
+    }
   });
   products_.Clear();
   for (int64_t head = 0; head < heads; ++head)
     products_.Add({.weights = &matrices[Size(head)],
-                   .activations = head_rows_.data() + head * tokens * row_bytes,
-                   .activation_stride = row_bytes,
+                   .activations = {format, head_rows_.data() + head * head_bytes},
                    .tokens = tokens,
                    .out = out + head * out_head_stride,
                    .out_stride = heads * out_head_stride});

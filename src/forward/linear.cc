@@ -8,7 +8,7 @@ namespace moxie {
 namespace {
 
 constexpr int64_t kTileBytes = 64 << 10;  // Of weights: a tile and its inputs fit the cache.
-constexpr int64_t kRowStep = 48;          // Kernels multiply up to that many rows at a time.
+constexpr int64_t kRowStep = 96;          // Kernels multiply 32 or 48 rows at a time.
 constexpr int64_t kMinTokensToShare = 4;
 constexpr int64_t kAlignment = 64;
 
@@ -38,28 +38,32 @@ void WeightTypes::Add(DType type) {
   if (std::ranges::find(types_, type) == types_.end()) types_.push_back(type);
 }
 
-int64_t ActivationRows::Layout(const KernelSet& kernels, int64_t rows, int64_t cols,
-                               const WeightTypes& types, std::array<Form, kMaxForms>& forms,
-                               size_t& count) {
-  int64_t offset = 0;
-  count = 0;
-  for (const DType type : types.types()) {
-    const ActivationFormat format = kernels.activation_format(type, cols);
-    const auto same = std::find_if(forms.begin(), forms.begin() + static_cast<int64_t>(count),
-                                   [&](const Form& f) { return f.format.id == format.id; });
-    if (same != forms.begin() + static_cast<int64_t>(count)) continue;
-    MOXIE_CHECK(count < kMaxForms);
-    forms[count++] = {.type = type, .format = format, .offset = offset};
-    offset += (rows * format.row_bytes + kAlignment - 1) / kAlignment * kAlignment;
+int64_t ActivationBytes(const KernelSet& kernels, DType weights, int64_t cols, int64_t rows,
+                        int64_t groups) {
+  int64_t bytes = 0;
+  for (const int64_t tokens : {int64_t{1}, rows}) {
+    const ActivationFormat format = kernels.activation_format(weights, cols, tokens);
+    bytes = std::max(bytes, (rows + groups * (format.panel - 1)) * format.row_bytes);
   }
-  return offset;
+  return (bytes + kAlignment - 1) / kAlignment * kAlignment;
 }
 
 int64_t ActivationRows::BytesFor(const KernelSet& kernels, int64_t rows, int64_t cols,
                                  const WeightTypes& types) {
-  std::array<Form, kMaxForms> forms;
+  std::array<std::array<int32_t, 2>, kMaxForms> seen = {};
   size_t count = 0;
-  return Layout(kernels, rows, cols, types, forms, count);
+  int64_t bytes = 0;
+  for (const DType type : types.types()) {
+    // Types share their room where they share a form for one row and one for many.
+    const std::array forms = {kernels.activation_format(type, cols, 1).id,
+                              kernels.activation_format(type, cols, rows).id};
+    const auto end = seen.begin() + static_cast<int64_t>(count);
+    if (std::find(seen.begin(), end, forms) != end) continue;
+    MOXIE_CHECK(count < kMaxForms);
+    seen[count++] = forms;
+    bytes += ActivationBytes(kernels, type, cols, rows, 1);
+  }
+  return bytes;
 }
 
 void ActivationRows::Reserve(int64_t rows, int64_t cols, const WeightTypes& types) {
@@ -67,35 +71,55 @@ void ActivationRows::Reserve(int64_t rows, int64_t cols, const WeightTypes& type
   if (bytes > bytes_.size()) bytes_.resize(bytes);
 }
 
-void ActivationRows::Begin(int64_t rows, int64_t cols, const WeightTypes& types) {
-  const auto bytes = static_cast<size_t>(Layout(kernels_, rows, cols, types, forms_, form_count_));
-  MOXIE_CHECK(bytes <= bytes_.size());
+void ActivationRows::Begin(int64_t rows, int64_t cols, const WeightTypes& types, int64_t first) {
+  rows_ = rows;
+  first_ = first;
   cols_ = cols;
+  form_count_ = 0;
+  int64_t offset = 0;
+  for (const DType type : types.types()) {
+    const ActivationFormat format = kernels_.activation_format(type, cols, rows);
+    const auto end = forms_.begin() + static_cast<int64_t>(form_count_);
+    const auto same = [&](const Form& form) { return form.format.id == format.id; };
+    if (std::find_if(forms_.begin(), end, same) != end) continue;
+    MOXIE_CHECK(form_count_ < kMaxForms);
+    forms_[form_count_++] = {.format = format, .offset = offset};
+    offset += (format.BytesOf(rows) + kAlignment - 1) / kAlignment * kAlignment;
+  }
+  MOXIE_CHECK(offset <= std::ssize(bytes_));
 }
 
-void ActivationRows::Convert(int64_t row, const float* x) {
-  for (size_t i = 0; i < form_count_; ++i) {
-    const Form& form = forms_[i];
-    kernels_.convert_activations(form.type, cols_, x,
-                                 bytes_.data() + form.offset + row * form.format.row_bytes);
+void ActivationRows::Convert(ThreadPool& threads, FunctionRef<const float*(int64_t row)> row) {
+  int64_t together = 1;
+  for (const Form& form : std::span(forms_).first(form_count_))
+    together = std::max(together, form.format.panel);
+  const auto convert = [&](int64_t i) {
+    ConvertPanels(i * together, std::min(together, rows_ - i * together), row);
+  };
+  ForEachToken(threads, (rows_ + together - 1) / together, convert);
+}
+
+void ActivationRows::ConvertPanels(int64_t begin, int64_t count,
+                                   FunctionRef<const float*(int64_t row)> row) {
+  std::array<const float*, kMaxPanel> rows;
+  for (int64_t i = 0; i < count; ++i) rows[static_cast<size_t>(i)] = row(first_ + begin + i);
+  for (const Form& form : std::span(forms_).first(form_count_)) {
+    for (int64_t i = 0; i < count; i += form.format.panel) {
+      kernels_.convert_activations(form.format, cols_, rows.data() + i,
+                                   std::min(form.format.panel, count - i),
+                                   bytes_.data() + form.offset + form.format.BytesOf(begin + i));
+    }
   }
 }
 
-const ActivationRows::Form& ActivationRows::FormFor(DType weights) const {
-  const int32_t id = kernels_.activation_format(weights, cols_).id;
-  for (size_t i = 0; i < form_count_; ++i) {
-    if (forms_[i].format.id == id) return forms_[i];
+Activations ActivationRows::For(DType weights) const {
+  const ActivationFormat format = kernels_.activation_format(weights, cols_, rows_);
+  for (const Form& form : std::span(forms_).first(form_count_)) {
+    if (form.format.id == format.id) return {form.format, bytes_.data() + form.offset};
   }
   MOXIE_CHECK(false && "activations were not laid out for this type");
-  return forms_[0];
+  return {};
 }
-
-const std::byte* ActivationRows::Row(DType weights, int64_t row) const {
-  const Form& form = FormFor(weights);
-  return bytes_.data() + form.offset + row * form.format.row_bytes;
-}
-
-int64_t ActivationRows::RowBytes(DType weights) const { return FormFor(weights).format.row_bytes; }
 
 void MultiplyFloatRows(const KernelSet& kernels, const float* rows, int64_t count, int64_t cols,
                        const float* x, float scale, float* out) {
@@ -109,8 +133,8 @@ void MultiplyFloatRows(const KernelSet& kernels, const float* rows, int64_t coun
 }
 
 void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begin, int64_t end) {
-  kernels.matmul(*product.weights, begin, end, product.activations, product.tokens, product.out,
-                 product.out_stride);
+  kernels.matmul(product.activations.format, *product.weights, begin, end, product.activations.data,
+                 product.tokens, product.out, product.out_stride);
   if (!product.bias.empty()) {
     for (int64_t t = 0; t < product.tokens; ++t)
       kernels.add_scaled(1.0f, product.bias.data() + begin, end - begin,

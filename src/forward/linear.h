@@ -28,6 +28,17 @@ class WeightTypes {
   std::vector<DType> types_;
 };
 
+/// Activations as matmul takes them, rows in one format.
+struct Activations {
+  ActivationFormat format;
+  const std::byte* data = nullptr;
+};
+
+/// The most bytes that up to `rows` rows take for weights of that type, in `groups` groups that
+/// each begin a panel, whatever the number of rows that are computed together.
+int64_t ActivationBytes(const KernelSet& kernels, DType weights, int64_t cols, int64_t rows,
+                        int64_t groups);
+
 /// Rows of activations, converted once to every form that the weights to come want.
 ///
 /// Reserve at creation for each use, then Begin and Convert allocate nothing.
@@ -35,39 +46,40 @@ class ActivationRows {
  public:
   explicit ActivationRows(const KernelSet& kernels) : kernels_(kernels) {}
 
-  /// Makes room for a later Begin(rows, cols, types).
+  /// Makes room for a later Begin of up to `rows` rows.
   void Reserve(int64_t rows, int64_t cols, const WeightTypes& types);
   /// The bytes that this takes.
   static int64_t BytesFor(const KernelSet& kernels, int64_t rows, int64_t cols,
                           const WeightTypes& types);
 
-  /// Lays the rows out anew. `types` must be among those reserved.
-  void Begin(int64_t rows, int64_t cols, const WeightTypes& types);
+  /// Lays `rows` rows from `first` on out anew. `types` must be among those reserved.
+  void Begin(int64_t rows, int64_t cols, const WeightTypes& types, int64_t first = 0);
 
-  /// Converts one row of `cols` floats. Safe to call concurrently for different rows.
-  void Convert(int64_t row, const float* x);
+  /// Converts all rows; row(i) is row i's `cols` floats, i from `first` on.
+  void Convert(ThreadPool& threads, FunctionRef<const float*(int64_t row)> row);
 
-  /// The converted row for weights of this type, and the bytes between rows.
-  const std::byte* Row(DType weights, int64_t row) const;
-  int64_t RowBytes(DType weights) const;
+  /// As Begin was told.
+  int64_t rows() const { return rows_; }
+  int64_t first() const { return first_; }
+
+  /// The converted rows for weights of this type.
+  Activations For(DType weights) const;
 
  private:
   struct Form {
-    DType type = DType::kF32;
     ActivationFormat format;
     int64_t offset = 0;
   };
   static constexpr size_t kMaxForms = 8;
 
-  static int64_t Layout(const KernelSet& kernels, int64_t rows, int64_t cols,
-                        const WeightTypes& types, std::array<Form, kMaxForms>& forms,
-                        size_t& count);
-  const Form& FormFor(DType weights) const;
+  void ConvertPanels(int64_t begin, int64_t count, FunctionRef<const float*(int64_t row)> row);
 
   const KernelSet& kernels_;
   std::vector<std::byte> bytes_;
   std::array<Form, kMaxForms> forms_;
   size_t form_count_ = 0;
+  int64_t rows_ = 0;
+  int64_t first_ = 0;
   int64_t cols_ = 0;
 };
 
@@ -87,8 +99,7 @@ struct LowRankTerm {
 /// out[t * out_stride + r] = W[r] . x[t] + bias[r], plus the low-rank terms.
 struct Product {
   const WeightMatrix* weights = nullptr;
-  const std::byte* activations = nullptr;  ///< rows in the form for `weights`' type
-  int64_t activation_stride = 0;           ///< bytes; that form's row_bytes
+  Activations activations = {};
   int64_t tokens = 0;
   float* out = nullptr;
   int64_t out_stride = 0;

@@ -44,7 +44,7 @@ FeedForwardLayers::FeedForwardLayers(const ModelConfig& config, const ModelWeigh
       all_tokens_(Size(most.tokens)) {
   std::iota(all_tokens_.begin(), all_tokens_.end(), 0);
   Needs needs = NeedsOf(config, weights, kernels, most.block);
-  for (const WeightTypes& types : needs.input_types) input_.Reserve(most.tokens, config.dim, types);
+  for (const WeightTypes& types : needs.input_types) input_.Reserve(most.block, config.dim, types);
   input_types_ = std::move(needs.input_types);
   feed_forward_.Reserve(needs.room);
   tasks_.reserve(Size(config.router.experts + 1));
@@ -96,7 +96,7 @@ int64_t FeedForwardLayers::BytesFor(const ModelConfig& config, const ModelWeight
   const Needs needs = NeedsOf(config, weights, kernels, most.block);
   int64_t input = 0;
   for (const WeightTypes& types : needs.input_types)
-    input = std::max(input, ActivationRows::BytesFor(kernels, most.tokens, config.dim, types));
+    input = std::max(input, ActivationRows::BytesFor(kernels, most.block, config.dim, types));
   const int64_t used = config.router.used;  // 0 where there are no experts.
   const int64_t shared = config.shared_expert != SharedExpert::kNone ? config.dim : 0;
   // Numbers of 4 bytes a token: logits, four of each choice, outputs.
@@ -110,10 +110,17 @@ void FeedForwardLayers::ForEachBlock(int64_t tokens,
     visit(first, std::min(block_tokens_, tokens - first));
 }
 
+/// Brings a block's rows into the forms that the layer's weights want, if they are not already.
+void FeedForwardLayers::Convert(int64_t layer, int64_t first, int64_t count, const float* x) {
+  if (converted_first_ == first) return;
+  input_.Begin(count, config_.dim, input_types_[Size(layer)], first);
+  input_.Convert(threads_, [&](int64_t t) { return x + t * config_.dim; });
+  converted_first_ = first;
+}
+
 Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* x,
                                     const ForwardObservers& observers, float* out) {
-  input_.Begin(tokens, config_.dim, input_types_[Size(layer)]);
-  ForEachToken(threads_, tokens, [&](int64_t t) { input_.Convert(t, x + t * config_.dim); });
+  converted_first_ = -1;
   if (config_.layers[Size(layer)].sparse) return RunMixture(layer, tokens, x, observers, out);
   const ScopedSpan span(observers.profile, Part::kDense, layer);
   RunDense(layer, tokens, x, observers.inputs, out);
@@ -123,6 +130,7 @@ Result<void> FeedForwardLayers::Run(int64_t layer, int64_t tokens, const float* 
 void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x,
                                  InputObserver* inputs, float* out) {
   ForEachBlock(tokens, [&](int64_t first, int64_t count) {
+    Convert(layer, first, count, x);
     tasks_.clear();
     tasks_.push_back({.weights = ViewOf(weights_.layers[Size(layer)].dense),
                       .tokens = std::span(all_tokens_).subspan(Size(first), Size(count)),
@@ -152,11 +160,11 @@ Result<void> FeedForwardLayers::Choose(int64_t layer, int64_t tokens, const floa
                                        RoutingObserver* observer) {
   const LayerWeights& weights = weights_.layers[Size(layer)];
   ForEachBlock(tokens, [&](int64_t first, int64_t count) {
+    Convert(layer, first, count, x);
     router_.Clear();
     adapters_.Clear();
     router_.Add({.weights = &weights.router,
-                 .activations = input_.Row(weights.router.type, first),
-                 .activation_stride = input_.RowBytes(weights.router.type),
+                 .activations = input_.For(weights.router.type),
                  .tokens = count,
                  .out = logits_.data() + first * config_.router.experts,
                  .out_stride = config_.router.experts,
@@ -211,7 +219,10 @@ Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const 
                           .pairs = &adapters_.layer(layer).shared,
                           .place = {.layer = layer, .expert = kSharedExpert}});
       for (const ExpertStore::Ready& expert : ready) AddTask(layer, expert, first, count);
-      if (!tasks_.empty()) feed_forward_.Run(tasks_, input_, x, inputs);
+      if (!tasks_.empty()) {
+        Convert(layer, first, count, x);
+        feed_forward_.Run(tasks_, input_, x, inputs);
+      }
       store_.GoOnReading();
     });
     shared = false;

@@ -53,6 +53,7 @@ class FeedForwardLayers {
   };
   static Needs NeedsOf(const ModelConfig& config, const ModelWeights& weights,
                        const KernelSet& kernels, int64_t block_tokens);
+  void Convert(int64_t layer, int64_t first, int64_t count, const float* x);
   /// Calls visit(first, count) for each block of that many tokens.
   void ForEachBlock(int64_t tokens, FunctionRef<void(int64_t first, int64_t count)> visit) const;
   void RunDense(int64_t layer, int64_t tokens, const float* x, InputObserver* inputs, float* out);
@@ -73,7 +74,8 @@ class FeedForwardLayers {
   const int64_t block_tokens_;
   FeedForward feed_forward_;
   std::vector<WeightTypes> input_types_;  ///< [layers] of router, experts, shared or dense
-  ActivationRows input_;
+  ActivationRows input_;                  ///< of a block
+  int64_t converted_first_ = -1;          ///< that block's first token, -1: none of this layer
   ProductList router_;
   std::vector<int32_t> all_tokens_;    ///< 0, 1, 2, ...
   std::vector<float> logits_;          ///< [tokens, experts]

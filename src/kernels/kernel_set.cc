@@ -22,15 +22,7 @@ constexpr KernelSet kAvx2 = {
     .name = "avx2",
     .usable = [] { return UsableCpuFeatures().avx2; },
     .needs = "AVX2, FMA and F16C",
-    .activation_format = avx2::FormatOfActivations,
-    .convert_activations = avx2::ConvertActivations,
-    .matmul = avx2::MatMul,
-    .attention_scores = avx2::AttentionScores,
-    .attention_values = avx2::AttentionValues,
-    .rms_norm = avx2::RmsNorm,
-    .exp_minus_max = avx2::ExpMinusMax,
-    .silu_multiply = avx2::SiluMultiply,
-    .add_scaled = avx2::AddScaled,
+    MOXIE_KERNELS_OF(avx2),
     .quantize = avx2::Quantize,
 };
 
@@ -38,24 +30,24 @@ constexpr KernelSet kAvx512 = {
     .name = "avx512",
     .usable = [] { return UsableCpuFeatures().avx512; },
     .needs = "AVX-512 F, BW, DQ, VL and VNNI",
-    .activation_format = avx512::FormatOfActivations,
-    .convert_activations = avx512::ConvertActivations,
-    .matmul = avx512::MatMul,
-    .attention_scores = avx512::AttentionScores,
-    .attention_values = avx512::AttentionValues,
-    .rms_norm = avx512::RmsNorm,
-    .exp_minus_max = avx512::ExpMinusMax,
-    .silu_multiply = avx512::SiluMultiply,
-    .add_scaled = avx512::AddScaled,
+    MOXIE_KERNELS_OF(avx512),
     .quantize = avx512::Quantize,
 };
 
-constexpr KernelSet kAmx = [] {
+constexpr KernelSet kAmxBatchInvariant = [] {
   KernelSet set = kAvx512;
   set.name = "amx";
-  set.usable = [] { return UsableCpuFeatures().amx_int8; };
-  set.needs = "AVX-512 VNNI, AMX int8 tiles and the system's permission to use them";
+  set.usable = [] { return UsableCpuFeatures().amx; };
+  set.needs = "AVX-512 VNNI, VBMI and BF16, AMX tiles and the system's permission to use them";
   set.matmul = amx::MatMul;
+  return set;
+}();
+
+constexpr KernelSet kAmx = [] {
+  KernelSet set = kAmxBatchInvariant;
+  set.activation_format = amx::FormatOfActivations;
+  set.convert_activations = amx::ConvertActivations;
+  set.batch_invariant = &kAmxBatchInvariant;
   return set;
 }();
 
@@ -64,15 +56,7 @@ constexpr KernelSet kNeon = {
     .name = "neon",
     .usable = [] { return true; },
     .needs = "nothing",
-    .activation_format = neon::FormatOfActivations,
-    .convert_activations = neon::ConvertActivations,
-    .matmul = neon::MatMul,
-    .attention_scores = neon::AttentionScores,
-    .attention_values = neon::AttentionValues,
-    .rms_norm = neon::RmsNorm,
-    .exp_minus_max = neon::ExpMinusMax,
-    .silu_multiply = neon::SiluMultiply,
-    .add_scaled = neon::AddScaled,
+    MOXIE_KERNELS_OF(neon),
     .quantize = Quantize,  // Its lanes are a register's.
 };
 #endif

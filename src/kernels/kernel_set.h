@@ -9,11 +9,19 @@
 
 namespace moxie {
 
+/// The most rows that any format lays out together.
+inline constexpr int64_t kMaxPanel = 16;
+
 /// How activations are laid out for a product with weights of some type: plain float32, or a
-/// set's own quantised form. Opaque outside src/kernels/; rows are row_bytes apart.
+/// set's own form. Opaque outside src/kernels/. Rows lie one after another, or, where `panel` is
+/// more than 1, so many of them together; a last panel that is not full takes as much.
 struct ActivationFormat {
   int32_t id = 0;         ///< equal ids within one set mean one conversion serves both
-  int64_t row_bytes = 0;  ///< bytes of one converted row of `cols` activations
+  int64_t row_bytes = 0;  ///< bytes for each row of `cols` activations
+  int64_t panel = 1;      ///< rows that are converted and laid out together; divides kMaxPanel
+
+  /// Where the panel of row `rows` begins, and what so many rows take where that is one's first.
+  int64_t BytesOf(int64_t rows) const { return (rows + panel - 1) / panel * panel * row_bytes; }
 };
 
 /// Rows of a key-value cache, as attention reads them.
@@ -29,8 +37,9 @@ struct CacheRows {
 /// nothing of models, caches or files.
 ///
 /// Determinism: each output element is computed by one call with a fixed order of operations
-/// that depends only on `cols` and the weight type, never on how rows, tokens or threads are
-/// split. So results are bit-equal for every thread count and every batch composition.
+/// that depends only on `cols`, the weight type and the activations' format, never on how rows,
+/// tokens or threads are split. So results are bit-equal for every thread count, and for every
+/// batch composition that leads to the same format; BatchInvariant says which set has only one.
 ///
 /// All functions are thread-safe and allocate nothing. Float arrays and converted activations are
 /// aligned as float (64 bytes is best); weights and cache rows may lie anywhere, but for float32
@@ -40,17 +49,21 @@ struct KernelSet {
   bool (*usable)();        ///< asks the processor (and for AMX the kernel) once; thread-safe
   std::string_view needs;  ///< what `usable` asks for, in words
 
-  /// The activation format that `matmul` wants for weights of this type and width.
-  ActivationFormat (*activation_format)(DType weights, int64_t cols);
+  /// The activation format that suits weights of this type and width best where `tokens` tokens
+  /// are computed together.
+  ActivationFormat (*activation_format)(DType weights, int64_t cols, int64_t tokens);
 
-  /// Converts one row of `cols` float32 activations into `out` (row_bytes).
-  void (*convert_activations)(DType weights, int64_t cols, const float* x, std::byte* out);
+  /// Converts a panel: `count` rows, at most format.panel, of `cols` float32 activations each.
+  void (*convert_activations)(const ActivationFormat& format, int64_t cols,
+                              const float* const* rows, int64_t count, std::byte* out);
 
   /// out[t * out_stride + r] = sum_c W[r, c] * x[t, c]  for r in [row_begin, row_end), t in
-  /// [0, tokens). `activations` holds converted rows, format.row_bytes apart. `out` is indexed by
-  /// the absolute row. Every DType with a decoder is accepted.
-  void (*matmul)(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
-                 const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
+  /// [0, tokens). `activations` holds converted panels in a format that activation_format gave for
+  /// such weights, for any number of tokens. `out` is indexed by the absolute row. Every DType with
+  /// a decoder is accepted.
+  void (*matmul)(const ActivationFormat& format, const WeightMatrix& weights, int64_t row_begin,
+                 int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
+                 int64_t out_stride);
 
   /// scores[q * scores_stride + i] = scale * sum_d queries[q, d] * K[i, d], for queries that lie
   /// one after another, [count, keys.dim]. Each score is the same whatever the other queries and
@@ -78,10 +91,19 @@ struct KernelSet {
   /// What quant/quantize.h's Quantize writes, to the last bit.
   void (*quantize)(DType type, const float* x, int64_t elements, const float* importance,
                    std::byte* out);
+
+  /// See BatchInvariant; null: the set itself.
+  const KernelSet* batch_invariant = nullptr;
 };
 
-/// All sets of this binary, scalar, the reference, first; it is always usable. The last that is
-/// usable is the default (docs/kernels.md).
+/// The same set where its activation formats do not depend on the number of tokens, else its twin
+/// for which they do not: results are then the same whatever is computed together.
+inline const KernelSet& BatchInvariant(const KernelSet& set) {
+  return set.batch_invariant == nullptr ? set : *set.batch_invariant;
+}
+
+/// All sets of this binary but twins, scalar, the reference, first; it is always usable. The last
+/// that is usable is the default (docs/kernels.md).
 std::span<const KernelSet* const> AllKernelSets();
 
 /// The last usable set: the nearest to float32 of the fast ones, and the fastest with many tokens.

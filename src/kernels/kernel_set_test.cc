@@ -47,9 +47,10 @@ TEST(KernelSets, ScalarMatmulIsTheFormula) {
                                .cols = cols,
                                .row_stride = cols * 2,
                                .data = reinterpret_cast<const std::byte*>(w.data())};
-    ASSERT_EQ(set.activation_format(DType::kF16, cols).row_bytes, cols * 4);
-    set.matmul(weights, 0, rows, reinterpret_cast<const std::byte*>(x.data()), tokens, out.data(),
-               rows);
+    const ActivationFormat format = set.activation_format(DType::kF16, cols, tokens);
+    ASSERT_EQ(format.BytesOf(tokens), tokens * cols * 4);
+    set.matmul(format, weights, 0, rows, reinterpret_cast<const std::byte*>(x.data()), tokens,
+               out.data(), rows);
     for (int64_t t = 0; t < tokens; ++t) {
       for (int64_t r = 0; r < rows; ++r) {
         double want = 0;

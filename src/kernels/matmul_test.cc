@@ -134,24 +134,47 @@ Case MakeCase(const FormatCase& format, int64_t rows, int64_t cols, float scale,
   return result;
 }
 
-std::vector<std::byte> Convert(const KernelSet& set, DType type, int64_t cols,
+/// The set's formats for few tokens and for many: one, or two.
+std::vector<ActivationFormat> FormatsOf(const KernelSet& set, DType type, int64_t cols) {
+  std::vector<ActivationFormat> formats = {set.activation_format(type, cols, 1)};
+  const ActivationFormat many = set.activation_format(type, cols, 512);
+  if (many.id != formats[0].id) formats.push_back(many);
+  return formats;
+}
+
+/// Every usable set with each of its formats: use(set, format).
+template <class Use>
+void ForEachForm(DType type, int64_t cols, Use use) {
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) continue;
+    for (const ActivationFormat& format : FormatsOf(*set, type, cols)) {
+      SCOPED_TRACE(testing::Message() << set->name << ", panels of " << format.panel);
+      use(*set, format);
+      if (testing::Test::HasFatalFailure()) return;
+    }
+  }
+}
+
+std::vector<std::byte> Convert(const KernelSet& set, const ActivationFormat& format, int64_t cols,
                                const std::vector<float>& x) {
-  const ActivationFormat format = set.activation_format(type, cols);
-  const size_t tokens = x.size() / static_cast<size_t>(cols);
-  std::vector<std::byte> converted(tokens * static_cast<size_t>(format.row_bytes));
-  for (size_t t = 0; t < tokens; ++t) {
-    set.convert_activations(type, cols, x.data() + t * static_cast<size_t>(cols),
-                            converted.data() + t * static_cast<size_t>(format.row_bytes));
+  const auto tokens = static_cast<int64_t>(x.size()) / cols;
+  std::vector<std::byte> converted(static_cast<size_t>(format.BytesOf(tokens)));
+  for (int64_t t = 0; t < tokens; t += format.panel) {
+    std::vector<const float*> rows;
+    for (int64_t i = t; i < std::min(t + format.panel, tokens); ++i)
+      rows.push_back(x.data() + i * cols);
+    set.convert_activations(format, cols, rows.data(), std::ssize(rows),
+                            converted.data() + format.BytesOf(t));
   }
   return converted;
 }
 
-std::vector<float> Product(const KernelSet& set, const WeightMatrix& weights,
-                           const std::vector<float>& x) {
+std::vector<float> Product(const KernelSet& set, const ActivationFormat& format,
+                           const WeightMatrix& weights, const std::vector<float>& x) {
   const int64_t tokens = static_cast<int64_t>(x.size()) / weights.cols;
   std::vector<float> out(static_cast<size_t>(tokens * weights.rows), std::nanf(""));
-  const std::vector<std::byte> converted = Convert(set, weights.type, weights.cols, x);
-  set.matmul(weights, 0, weights.rows, converted.data(), tokens, out.data(), weights.rows);
+  const std::vector<std::byte> converted = Convert(set, format, weights.cols, x);
+  set.matmul(format, weights, 0, weights.rows, converted.data(), tokens, out.data(), weights.rows);
   return out;
 }
 
@@ -165,7 +188,7 @@ struct Shape {
 std::vector<Shape> ShapesOf(DType type) {
   switch (TraitsOf(type).block_elements) {
     case 1:
-      return {{1, 1, 1}, {3, 15, 2}, {3, 17, 5}, {8, 4096, 3}, {21, 300, 70}};
+      return {{1, 1, 1}, {3, 15, 2}, {3, 17, 5}, {8, 4096, 3}, {21, 300, 70}, {67, 352, 150}};
     case 32:
       return {{1, 32, 1}, {3, 96, 2}, {9, 288, 3}, {17, 576, 7}, {8, 4096, 4}, {35, 320, 133}};
     default:
@@ -181,8 +204,14 @@ std::vector<Shape> ShapesOf(DType type) {
 /// Integer activations have steps, each 32 their own: the second largest / 127, but not below the
 /// largest / 32600. Each activation is within half a step and what rounding up to 32767 steps to
 /// float32 adds, at most 2^-7 of one.
-double Tolerance(const FormatCase& format, const float* w, const float* x, int64_t cols) {
+///
+/// Panels hold bfloat16, of 8 significant bits: a weight, which float32 rounds before, errs by at
+/// most 2^-8 + 2^-23 of itself, an activation by 2^-8, so a product by 2^-7 + 2^-16 + 2^-22 of
+/// itself; products are exact in float32.
+double Tolerance(const FormatCase& format, bool panels, const float* w, const float* x,
+                 int64_t cols) {
   double magnitude = 0;
+  double products = 0;
   double steps = 0;
   for (int64_t begin = 0; begin < cols; begin += 32) {
     double weight_sum = 0;
@@ -192,12 +221,14 @@ double Tolerance(const FormatCase& format, const float* w, const float* x, int64
       const double value = std::fabs(static_cast<double>(x[c]));
       values[static_cast<size_t>(c - begin)] = value;
       weight_sum += weight;
+      products += weight * value;
       magnitude += (weight + 2 * format.offset * static_cast<double>(kLargestScale)) * value;
     }
     std::sort(values.begin(), values.end());
     steps += weight_sum * std::max(values[30] / 127, values[31] / 32600) * (0.5 + 0x1p-7);
   }
-  return (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude + steps;
+  const double sums = (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude;
+  return sums + (panels ? (0x1p-7 + 0x1p-16 + 0x1p-22) * products : steps);
 }
 
 class MatMulTest : public testing::TestWithParam<size_t> {
@@ -216,14 +247,13 @@ class MatMulTest : public testing::TestWithParam<size_t> {
 };
 
 TEST_P(MatMulTest, EverySetIsNearTheExactProduct) {
-  for (const KernelSet* set : AllKernelSets()) {
-    if (!set->usable()) continue;
-    for (const Shape& shape : ShapesOf(format_.type)) {
-      SCOPED_TRACE(testing::Message() << set->name << " " << shape.rows << "x" << shape.cols
-                                      << " tokens " << shape.tokens);
+  for (const Shape& shape : ShapesOf(format_.type)) {
+    ForEachForm(format_.type, shape.cols, [&](const KernelSet& set, const ActivationFormat& form) {
+      SCOPED_TRACE(testing::Message()
+                   << shape.rows << "x" << shape.cols << " tokens " << shape.tokens);
       const Case c = MakeCase(format_, shape.rows, shape.cols, 0, random_);
       const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
-      const std::vector<float> out = Product(*set, c.weights, x);
+      const std::vector<float> out = Product(set, form, c.weights, x);
       for (int64_t t = 0; t < shape.tokens; ++t) {
         for (int64_t r = 0; r < shape.rows; ++r) {
           const float* w = c.decoded.data() + r * shape.cols;
@@ -233,33 +263,32 @@ TEST_P(MatMulTest, EverySetIsNearTheExactProduct) {
             want += static_cast<double>(w[i]) * static_cast<double>(xt[i]);
           }
           ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(t * shape.rows + r)]), want,
-                      Tolerance(format_, w, xt, shape.cols))
+                      Tolerance(format_, form.panel > 1, w, xt, shape.cols))
               << "token " << t << " row " << r;
         }
       }
-    }
+    });
   }
 }
 
 // Scales of 1 and activations that are integers in each set's own form: every partial result is an
 // integer below 2^24, and nothing may be rounded. The unit is, in each 32, the second largest / 127
-// if the largest is 32767 units at most, or 32599 with AVX-512.
+// if the largest is 32767 units at most, or 32599 with AVX-512; bfloat16 has 8 bits.
 TEST_P(MatMulTest, IntegerSumsAreExact) {
   const auto exact = {DType::kF16,  DType::kQ4_0,   DType::kQ4_1,  DType::kQ5_0,
                       DType::kQ5_1, DType::kQ8_0,   DType::kTQ1_0, DType::kTQ2_0,
-                      DType::kI8,   DType::kIQ4_NL, DType::kMXFP4};
+                      DType::kI8,   DType::kIQ4_NL, DType::kMXFP4, DType::kBF16};
   if (std::find(exact.begin(), exact.end(), format_.type) == exact.end()) {
     return;  // The others' own scales make fractions.
   }
-  for (const KernelSet* set : AllKernelSets()) {
-    if (!set->usable()) continue;
-    for (const Shape& shape : ShapesOf(format_.type)) {
-      if (shape.cols > 600) continue;
-      SCOPED_TRACE(testing::Message() << set->name << " " << shape.cols);
+  for (const Shape& shape : ShapesOf(format_.type)) {
+    if (shape.cols > 600) continue;
+    ForEachForm(format_.type, shape.cols, [&](const KernelSet& set, const ActivationFormat& form) {
+      SCOPED_TRACE(shape.cols);
       const Case c = MakeCase(format_, shape.rows, shape.cols, 1, random_);
       std::vector<float> x(static_cast<size_t>(shape.tokens * shape.cols));
       for (float& v : x) v = static_cast<float>(random_.Integer(-9, 9));
-      const float peak = set->name == "avx2" ? 32767 : 32599;
+      const float peak = form.panel > 1 ? 32512 : set.name == "avx2" ? 32767 : 32599;
       for (int64_t t = 0; t < shape.tokens; ++t) {
         for (int64_t i = 0; i + 32 <= shape.cols; i += 32) {
           float* group = x.data() + t * shape.cols + i;
@@ -268,7 +297,7 @@ TEST_P(MatMulTest, IntegerSumsAreExact) {
           if (i % 256 == 0) group[0] = i % 512 == 0 ? peak : -peak;
         }
       }
-      const std::vector<float> out = Product(*set, c.weights, x);
+      const std::vector<float> out = Product(set, form, c.weights, x);
       for (int64_t t = 0; t < shape.tokens; ++t) {
         for (int64_t r = 0; r < shape.rows; ++r) {
           double want = 0;
@@ -279,49 +308,66 @@ TEST_P(MatMulTest, IntegerSumsAreExact) {
           ASSERT_EQ(static_cast<double>(out[static_cast<size_t>(t * shape.rows + r)]), want);
         }
       }
-    }
+    });
   }
 }
 
-// The contract: no split of rows and tokens changes a bit.
+// The contract: no split of rows and, panel by panel, of tokens changes a bit.
 TEST_P(MatMulTest, SplitsAreBitEqual) {
-  for (const KernelSet* set : AllKernelSets()) {
-    if (!set->usable()) continue;
-    SCOPED_TRACE(set->name);
-    const Shape shape = ShapesOf(format_.type).back();
+  const Shape shape = ShapesOf(format_.type).back();
+  ForEachForm(format_.type, shape.cols, [&](const KernelSet& set, const ActivationFormat& form) {
     const Case c = MakeCase(format_, shape.rows, shape.cols, 0, random_);
     const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
-    const std::vector<float> whole = Product(*set, c.weights, x);
-    const std::vector<std::byte> converted = Convert(*set, format_.type, shape.cols, x);
-    const int64_t row_bytes = set->activation_format(format_.type, shape.cols).row_bytes;
+    const std::vector<float> whole = Product(set, form, c.weights, x);
+    const std::vector<std::byte> converted = Convert(set, form, shape.cols, x);
     std::vector<float> split(whole.size(), std::nanf(""));
     int64_t token = 0;
-    for (int64_t tokens = 1; token < shape.tokens; ++tokens) {
-      const int64_t n = std::min(tokens, shape.tokens - token);
-      for (int64_t row = 0, rows = tokens; row < shape.rows; row += rows) {
-        set->matmul(c.weights, row, std::min(row + rows, shape.rows),
-                    converted.data() + token * row_bytes, n, split.data() + token * shape.rows,
-                    shape.rows);
+    for (int64_t step = 1; token < shape.tokens; ++step) {
+      const int64_t n = std::min(step * form.panel, shape.tokens - token);
+      for (int64_t row = 0, rows = step; row < shape.rows; row += rows) {
+        set.matmul(form, c.weights, row, std::min(row + rows, shape.rows),
+                   converted.data() + form.BytesOf(token), n, split.data() + token * shape.rows,
+                   shape.rows);
       }
       token += n;
     }
     EXPECT_EQ(std::memcmp(split.data(), whole.data(), whole.size() * sizeof(float)), 0);
-  }
+  });
 }
 
 TEST_P(MatMulTest, ExtremeActivations) {
+  ForEachForm(format_.type, 512, [&](const KernelSet& set, const ActivationFormat& form) {
+    const Case c = MakeCase(format_, 3, 512, 0, random_);
+    std::vector<float> x(512, 0.0f);
+    for (const float out : Product(set, form, c.weights, x)) EXPECT_EQ(out, 0.0f);
+    for (const float special : {std::nanf(""), HUGE_VALF}) {
+      x[300] = special;
+      for (const float out : Product(set, form, c.weights, x)) EXPECT_FALSE(std::isfinite(out));
+    }
+    x[300] = 1e-42f;  // Subnormal, and so are its products.
+    for (const float out : Product(set, form, c.weights, x)) EXPECT_NEAR(out, 0.0f, 1e-37f);
+  });
+}
+
+// Twins: of one form, and of the bits that their set gives a single token.
+TEST_P(MatMulTest, BatchInvariantSetsGiveManyTokensTheBitsOfOne) {
+  const Shape shape = ShapesOf(format_.type).back();
   for (const KernelSet* set : AllKernelSets()) {
     if (!set->usable()) continue;
     SCOPED_TRACE(set->name);
-    const Case c = MakeCase(format_, 3, 512, 0, random_);
-    std::vector<float> x(512, 0.0f);
-    for (const float out : Product(*set, c.weights, x)) EXPECT_EQ(out, 0.0f);
-    for (const float special : {std::nanf(""), HUGE_VALF}) {
-      x[300] = special;
-      for (const float out : Product(*set, c.weights, x)) EXPECT_FALSE(std::isfinite(out));
+    const KernelSet& twin = BatchInvariant(*set);
+    EXPECT_EQ(twin.name, set->name);
+    const std::vector<ActivationFormat> formats = FormatsOf(twin, format_.type, shape.cols);
+    ASSERT_EQ(formats.size(), 1u);
+    const Case c = MakeCase(format_, shape.rows, shape.cols, 0, random_);
+    const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
+    const std::vector<float> whole = Product(twin, formats[0], c.weights, x);
+    for (int64_t t = 0; t < shape.tokens; ++t) {
+      const std::vector<float> one(x.begin() + t * shape.cols, x.begin() + (t + 1) * shape.cols);
+      const ActivationFormat form = set->activation_format(format_.type, shape.cols, 1);
+      const std::vector<float> want = Product(*set, form, c.weights, one);
+      ASSERT_TRUE(std::equal(want.begin(), want.end(), whole.begin() + t * shape.rows)) << t;
     }
-    x[300] = 1e-42f;  // Subnormal, and so are its products.
-    for (const float out : Product(*set, c.weights, x)) EXPECT_NEAR(out, 0.0f, 1e-37f);
   }
 }
 

@@ -46,7 +46,8 @@ TEST_P(GoldenAdapter, SeveralAtOnceAddUp) {
 TEST_P(GoldenAdapter, BatchesAndChunksLeaveEveryBitAlone) {
   const AdapterWeights adapter = Load(1.0);
   const Golden golden = ReadGolden(folder_);
-  Runner runner(*model_, {.kernels = &BestKernelSet(), .threads = 3, .adapters = {&adapter}});
+  Runner runner(
+      *model_, {.kernels = &BatchInvariant(BestKernelSet()), .threads = 3, .adapters = {&adapter}});
   constexpr size_t kWhole[] = {128}, kRagged[] = {5, 1, 9, 2};
   for (const GoldenSequence& sequence : golden.sequences)
     EXPECT_EQ(runner.RunInChunks(sequence.ids, kRagged), runner.RunInChunks(sequence.ids, kWhole));

@@ -32,12 +32,14 @@ class Invariance : public ::testing::TestWithParam<std::filesystem::path> {
   std::unique_ptr<LoadedModel> model_;
 };
 
+const KernelSet& Best() { return BatchInvariant(BestKernelSet()); }
+
 constexpr size_t kWhole[] = {128};
 constexpr size_t kSingly[] = {1};
 constexpr size_t kRagged[] = {3, 1, 17, 2, 31, 5, 1, 1, 23};
 
 TEST_P(Invariance, ThreadsAndChunksLeaveEveryBitAlone) {
-  for (const KernelSet* kernels : {FindKernelSet("scalar"), &BestKernelSet()}) {
+  for (const KernelSet* kernels : {FindKernelSet("scalar"), &Best()}) {
     SCOPED_TRACE(kernels->name);
     const auto ids = RandomIds(90, 1);
     Runner one(*model_, {.kernels = kernels, .threads = 1});
@@ -53,7 +55,7 @@ TEST_P(Invariance, ThreadsAndChunksLeaveEveryBitAlone) {
 }
 
 TEST_P(Invariance, OthersInTheBatchLeaveEveryBitAlone) {
-  Runner runner(*model_, {.kernels = &BestKernelSet()});
+  Runner runner(*model_, {.kernels = &Best()});
   const std::vector<std::vector<int32_t>> texts = {RandomIds(40, 2), RandomIds(1, 3),
                                                    RandomIds(29, 4)};
   std::vector<std::vector<float>> alone;
@@ -79,14 +81,29 @@ TEST_P(Invariance, OthersInTheBatchLeaveEveryBitAlone) {
   EXPECT_TRUE(std::ranges::equal(std::span(logits).last(vocab), std::span(alone[2]).last(vocab)));
 }
 
+// Where chunks may change results, threads and where experts lie do not, and no cut is far off.
+TEST_P(Invariance, OtherThreadsAndStreamingLeaveEveryBitOfFastKernelsAlone) {
+  const KernelSet& fast = BestKernelSet();
+  if (&fast == &Best()) return;  // The same tests as above.
+  const auto ids = RandomIds(90, 1);
+  Runner one(*model_, {.kernels = &fast, .threads = 1});
+  const auto want = one.RunInChunks(ids, kWhole);
+  Runner more(*model_, {.kernels = &fast, .threads = 3});
+  EXPECT_EQ(more.RunInChunks(ids, kWhole), want);
+  EXPECT_EQ(more.RunInChunks(ids, kRagged), one.RunInChunks(ids, kRagged));
+  if (StreamedExperts(model_->weights) == 0) return;
+  Runner streamed(*model_, {.kernels = &fast, .expert_slots = kLeastExpertSlots});
+  EXPECT_EQ(streamed.RunInChunks(ids, kWhole), want);
+}
+
 TEST_P(Invariance, StreamingExpertsLeavesEveryBitAlone) {
   if (StreamedExperts(model_->weights) == 0) return;  // Dense, or rearranged while loading.
   const auto ids = RandomIds(60, 9);
-  Runner resident(*model_, {.kernels = &BestKernelSet()});
+  Runner resident(*model_, {.kernels = &Best()});
   const auto want = resident.RunInChunks(ids, kWhole);
   for (const int64_t slots : {kLeastExpertSlots, int64_t{3}, StreamedExperts(model_->weights)}) {
     SCOPED_TRACE(slots);
-    Runner streamed(*model_, {.kernels = &BestKernelSet(), .expert_slots = slots});
+    Runner streamed(*model_, {.kernels = &Best(), .expert_slots = slots});
     EXPECT_EQ(streamed.RunInChunks(ids, kWhole), want);
     const ExpertTraffic wave = streamed.store->traffic();
     EXPECT_LE(wave.misses, StreamedExperts(model_->weights)) << "a pass reads an expert once";
@@ -132,7 +149,7 @@ TEST_P(Invariance, TheStoreFindsWhatItsReplayFinds) {
   if (StreamedExperts(model_->weights) == 0 || !all_layers) return;
   const int64_t slots = StreamedExperts(model_->weights) / 2;
   if (slots < config.router.used) return;
-  Runner streamed(*model_, {.kernels = &BestKernelSet(), .expert_slots = slots});
+  Runner streamed(*model_, {.kernels = &Best(), .expert_slots = slots});
   StepRecorder recorder(config);
   const SequenceId sequence = streamed.NewSequence();
   for (const int32_t id : RandomIds(200, 12))

@@ -38,6 +38,7 @@ std::unique_ptr<Model> MustOpen(const fs::path& path) {
   ModelOptions options;
   options.context = 512;
   options.parallel = 4;
+  options.batch_invariant = true;  // What runs together must not matter by a bit.
   auto model = Model::Open(path.string(), options);
   if (model) return std::move(*model);
   ADD_FAILURE() << model.error().message;

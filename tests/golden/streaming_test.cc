@@ -44,7 +44,7 @@ class Streaming : public ::testing::Test {
 };
 
 TEST_F(Streaming, ATokenAllocatesNothing) {
-  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = 3});
+  Runner runner(*model_, {.kernels = &BatchInvariant(BestKernelSet()), .expert_slots = 3});
   const SequenceId sequence = runner.NewSequence();
   ASSERT_TRUE(Decode(runner, sequence, 1));
   const int64_t misses = runner.store->traffic().misses;
@@ -56,7 +56,7 @@ TEST_F(Streaming, ATokenAllocatesNothing) {
 }
 
 TEST_F(Streaming, TenThousandTokensTakeNoMoreMemoryThanTheFirst) {
-  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = 3});
+  Runner runner(*model_, {.kernels = &BatchInvariant(BestKernelSet()), .expert_slots = 3});
   const auto thousand = [&] {
     const SequenceId sequence = runner.NewSequence();
     const bool good = Decode(runner, sequence, 1000);
@@ -72,7 +72,8 @@ TEST_F(Streaming, TenThousandTokensTakeNoMoreMemoryThanTheFirst) {
 /// A prompt of any length that is one batch reads what it needs of each expert once, through a
 /// cache of two.
 TEST_F(Streaming, APromptReadsEachExpertOnce) {
-  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = kLeastExpertSlots});
+  Runner runner(*model_,
+                {.kernels = &BatchInvariant(BestKernelSet()), .expert_slots = kLeastExpertSlots});
   std::vector<int32_t> ids(200);
   for (int32_t& id : ids)
     id = static_cast<int32_t>(random_() % static_cast<uint32_t>(runner.vocab));
@@ -90,10 +91,10 @@ TEST_F(Streaming, APromptReadsEachExpertOnce) {
 /// Blocks of a pass are computed as passes of their own are, but share what is read.
 TEST_F(Streaming, APassOfManyBlocksReadsEachExpertOnceAndComputesWhatPassesWould) {
   for (const int64_t block : {1, 48, 100}) {
-    Runner resident(*model_, {.kernels = &BestKernelSet()});
-    Runner streamed(
-        *model_,
-        {.kernels = &BestKernelSet(), .expert_slots = kLeastExpertSlots, .block_tokens = block});
+    Runner resident(*model_, {.kernels = &BatchInvariant(BestKernelSet())});
+    Runner streamed(*model_, {.kernels = &BatchInvariant(BestKernelSet()),
+                              .expert_slots = kLeastExpertSlots,
+                              .block_tokens = block});
     std::vector<int32_t> ids(128);
     for (int32_t& id : ids)
       id = static_cast<int32_t>(random_() % static_cast<uint32_t>(streamed.vocab));
@@ -119,7 +120,7 @@ TEST_F(Streaming, AFailingDiskGivesErrorsAndNeverAWrongToken) {
   std::vector<int32_t> ids(80);
   for (int32_t& id : ids)
     id = static_cast<int32_t>(random_() % static_cast<uint32_t>(model_->config.vocab_size));
-  Runner resident(*model_, {.kernels = &BestKernelSet()});
+  Runner resident(*model_, {.kernels = &BatchInvariant(BestKernelSet())});
   const std::vector<float> want = resident.RunInChunks(ids, std::array<size_t, 1>{1});
   const auto vocab = static_cast<size_t>(resident.vocab);
   struct Case {
@@ -131,8 +132,9 @@ TEST_F(Streaming, AFailingDiskGivesErrorsAndNeverAWrongToken) {
                     Case{{.first = 1, .every = 3, .shorten_to = 600}, false},
                     Case{{.first = 9, .count = 1, .refusal = -EPERM}, false},
                     Case{{.first = 31, .result = -EPERM, .only = "io_uring"}, false}}) {
-    Runner streamed(*model_,
-                    {.kernels = &BestKernelSet(), .expert_slots = 3, .faults = &test.faults});
+    Runner streamed(
+        *model_,
+        {.kernels = &BatchInvariant(BestKernelSet()), .expert_slots = 3, .faults = &test.faults});
     const SequenceId sequence = streamed.NewSequence();
     int errors = 0;
     std::vector<float> logits(vocab);
@@ -161,7 +163,7 @@ TEST_F(Streaming, AFileCutShortIsAnError) {
   auto copy = LoadModel(folder / "model");
   ASSERT_TRUE(copy) << copy.error().message;
   model_ = std::move(*copy);
-  Runner runner(*model_, {.kernels = &BestKernelSet(), .expert_slots = 3});
+  Runner runner(*model_, {.kernels = &BatchInvariant(BestKernelSet()), .expert_slots = 3});
   // As the engine does: all but the experts is read, and the mapping is not touched again.
   auto reader = FileReader::Create(model_->files.tensors.files(), {});
   ASSERT_TRUE(reader) << reader.error().message;

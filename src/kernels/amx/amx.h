@@ -1,17 +1,24 @@
 #pragma once
 
-#include "core/matrix.h"
+#include "kernels/kernel_set.h"
 
-/// The AMX set: the AVX-512 set, but for quantised weights times 16 tokens and more, whose integer
-/// products tiles find. Its activations and its results, bit for bit, are the AVX-512 set's, so one
-/// token, which takes that set's way, and many agree. Float weights meet float32 there too:
-/// tdpbf16ps rounds the activations to 8 bits and flushes subnormals.
+/// The AMX set: the AVX-512 set, but for the products of many tokens, which tiles find.
 ///
-/// Nothing in this folder may be called unless UsableCpuFeatures().amx_int8.
+/// Where many tokens are computed together, activations are rounded to bfloat16 and multiplied with
+/// weights that are rounded to it with their scales (bfloat16.h); sums are float32. With the
+/// AVX-512 set's activations, results are that set's, bit for bit: tiles find the integer sums of
+/// 16 tokens and more. Those are what the batch-invariant twin always asks for. Float weights meet
+/// float32 activations as there.
+///
+/// Nothing in this folder may be called unless UsableCpuFeatures().amx.
 namespace moxie::amx {
 
-/// KernelSet::matmul.
-void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
-            const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
+/// The functions of KernelSet that differ from the AVX-512 set's.
+ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t tokens);
+void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
+                        int64_t count, std::byte* out);
+void MatMul(const ActivationFormat& format, const WeightMatrix& weights, int64_t row_begin,
+            int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
+            int64_t out_stride);
 
 }  // namespace moxie::amx

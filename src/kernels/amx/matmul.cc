@@ -1,4 +1,6 @@
 #include "kernels/amx/amx.h"
+#include "kernels/amx/bfloat16.h"
+#include "kernels/amx/tiles.h"
 #include "kernels/avx512/avx512.h"
 #include "kernels/avx512/integer_product.h"
 #include "kernels/avx512/matmul_integer.h"
@@ -10,22 +12,9 @@ using avx512::ActivationChunk;
 using avx512::kLanes;
 using avx512::Tile;
 
-constexpr int kTokens = 16;  // Rows of a tile of activations and of sums.
-
-/// What ldtilecfg reads (Intel's Architecture Instruction Set Extensions reference, section 3.3).
-struct TileConfiguration {
-  uint8_t palette = 1;
-  uint8_t start_row = 0;
-  uint8_t reserved[14] = {};
-  uint16_t row_bytes[16] = {};
-  uint8_t rows[16] = {};
-
-  constexpr void Set(int tile, int tile_rows, int bytes) {
-    rows[tile] = static_cast<uint8_t>(tile_rows);
-    row_bytes[tile] = static_cast<uint16_t>(bytes);
-  }
-};
-static_assert(sizeof(TileConfiguration) == 64);
+constexpr int kTokens = 16;               // Rows of a tile of activations and of sums.
+constexpr int32_t kPanels = 2;            // ActivationFormat::id, after the AVX-512 set's.
+constexpr int64_t kLeastPanelTokens = 8;  // Fewer are bound by memory, and exact integers as fast.
 
 // The tiles, by what they hold; the intrinsics take literals.
 #define MOXIE_SUMS 0         // [token][row], 32 bits
@@ -47,8 +36,7 @@ struct LowProducts {
   alignas(64) int32_t sums[avx512::kChunkElements / kGroup][V][kTokens][kLanes];
 
   void Find(const Tile* tiles, const ActivationChunk* x, int64_t x_stride) {
-    // The intrinsics do not tell every compiler that they read memory.
-    asm volatile("" ::: "memory");
+    FinishWrites();
     const int64_t x_bytes = x_stride * static_cast<int64_t>(sizeof(ActivationChunk));
     for (int g = 0; g < tiles[0].groups; ++g) {
       _tile_loadd(MOXIE_ACTIVATIONS, x->low + g * kGroup, x_bytes);
@@ -100,12 +88,30 @@ struct TileUnit {
 
 }  // namespace
 
-void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
-            const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
-  if (tokens >= kTokens && avx512::HasIntegerProduct(weights.type)) {
+ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t tokens) {
+  if (tokens < kLeastPanelTokens || !HasBfloat16Product(weights, cols))
+    return avx512::FormatOfActivations(weights, cols, tokens);
+  return {.id = kPanels, .row_bytes = 2 * cols, .panel = kPanelTokens};
+}
+
+void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
+                        int64_t count, std::byte* out) {
+  if (format.id == kPanels) {
+    ConvertPanel(cols, rows, count, out);
+  } else {
+    avx512::ConvertActivations(format, cols, rows, count, out);
+  }
+}
+
+void MatMul(const ActivationFormat& format, const WeightMatrix& weights, int64_t row_begin,
+            int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
+            int64_t out_stride) {
+  if (format.id == kPanels) {
+    Bfloat16MatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
+  } else if (tokens >= kTokens && avx512::HasIntegerProduct(weights.type)) {
     avx512::MatMulWith<TileUnit>(weights, row_begin, row_end, activations, tokens, out, out_stride);
   } else {
-    avx512::MatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
+    avx512::MatMul(format, weights, row_begin, row_end, activations, tokens, out, out_stride);
   }
 }
 

@@ -3,15 +3,10 @@
 #include "kernels/avx2/floats.h"
 #include "kernels/avx2/formats.h"
 #include "kernels/avx2/vectors.h"
-#include "kernels/lanes/float_product.h"
+#include "kernels/x86/activations.h"
 
 namespace moxie::avx2 {
 namespace {
-
-constexpr int32_t kFloat32 = 0;
-constexpr int32_t kChunks = 1;
-
-int64_t Chunks(int64_t cols) { return (cols + kChunkElements - 1) / kChunkElements; }
 
 /// The largest of 32 floats that are not negative, in every lane.
 __m256 LargestOfAll(const __m256 (&v)[4]) {
@@ -106,27 +101,13 @@ void QuantizeChunk(const float* x, ActivationChunk* chunk) {
 
 }  // namespace
 
-ActivationFormat FormatOfActivations(DType weights, int64_t cols) {
-  if (HasIntegerProduct(weights)) {
-    constexpr auto kBytes = static_cast<int64_t>(sizeof(ActivationChunk));
-    return {.id = kChunks, .row_bytes = Chunks(cols) * kBytes};
-  }
-  return {.id = kFloat32, .row_bytes = lanes::PaddedFloats<Floats>(cols) * 4};
+ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t) {
+  return x86::FormatOfRows<Floats, ActivationChunk>(HasIntegerProduct(weights), cols);
 }
 
-void ConvertActivations(DType weights, int64_t cols, const float* x, std::byte* out) {
-  if (!HasIntegerProduct(weights)) {
-    lanes::PadActivations<Floats>(cols, x, reinterpret_cast<float*>(out));
-    return;
-  }
-  auto* chunks = reinterpret_cast<ActivationChunk*>(out);
-  const int64_t whole = cols / kChunkElements;
-  for (int64_t c = 0; c < whole; ++c) QuantizeChunk(x + c * kChunkElements, chunks + c);
-  if (whole * kChunkElements < cols) {
-    float last[kChunkElements] = {};
-    CopyBytes(last, x + whole * kChunkElements, (cols - whole * kChunkElements) * 4);
-    QuantizeChunk(last, chunks + whole);
-  }
+void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
+                        int64_t, std::byte* out) {
+  x86::ConvertRow<Floats, ActivationChunk, QuantizeChunk>(format, cols, rows[0], out);
 }
 
 }  // namespace moxie::avx2

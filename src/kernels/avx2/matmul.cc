@@ -5,8 +5,9 @@
 
 namespace moxie::avx2 {
 
-void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
-            const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
+void MatMul(const ActivationFormat&, const WeightMatrix& weights, int64_t row_begin,
+            int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
+            int64_t out_stride) {
   if (HasIntegerProduct(weights.type)) {
     IntegerMatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
     return;

@@ -2,17 +2,12 @@
 #include "kernels/avx512/chunk.h"
 #include "kernels/avx512/floats.h"
 #include "kernels/avx512/matmul_integer.h"
-#include "kernels/lanes/float_product.h"
+#include "kernels/x86/activations.h"
 
 namespace moxie::avx512 {
 namespace {
 
 using x86::kChunkElements;
-
-constexpr int32_t kFloat32 = 0;
-constexpr int32_t kChunks = 1;
-
-int64_t Chunks(int64_t cols) { return (cols + kChunkElements - 1) / kChunkElements; }
 
 /// The largest of 16 unsigned numbers, in every lane.
 __m512i LargestOfAll(__m512i v) {
@@ -117,27 +112,13 @@ void QuantizeChunk(const float* x, ActivationChunk* chunk) {
 
 }  // namespace
 
-ActivationFormat FormatOfActivations(DType weights, int64_t cols) {
-  if (HasIntegerProduct(weights)) {
-    constexpr auto kBytes = static_cast<int64_t>(sizeof(ActivationChunk));
-    return {.id = kChunks, .row_bytes = Chunks(cols) * kBytes};
-  }
-  return {.id = kFloat32, .row_bytes = lanes::PaddedFloats<Floats>(cols) * 4};
+ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t) {
+  return x86::FormatOfRows<Floats, ActivationChunk>(HasIntegerProduct(weights), cols);
 }
 
-void ConvertActivations(DType weights, int64_t cols, const float* x, std::byte* out) {
-  if (!HasIntegerProduct(weights)) {
-    lanes::PadActivations<Floats>(cols, x, reinterpret_cast<float*>(out));
-    return;
-  }
-  auto* chunks = reinterpret_cast<ActivationChunk*>(out);
-  const int64_t whole = cols / kChunkElements;
-  for (int64_t c = 0; c < whole; ++c) QuantizeChunk(x + c * kChunkElements, chunks + c);
-  if (whole * kChunkElements < cols) {
-    float last[kChunkElements] = {};
-    lanes::CopyBytes(last, x + whole * kChunkElements, (cols - whole * kChunkElements) * 4);
-    QuantizeChunk(last, chunks + whole);
-  }
+void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
+                        int64_t, std::byte* out) {
+  x86::ConvertRow<Floats, ActivationChunk, QuantizeChunk>(format, cols, rows[0], out);
 }
 
 }  // namespace moxie::avx512

@@ -113,18 +113,6 @@ MOXIE_INLINE __m512i SumQuarters(const __m512i (&v)[4]) {
   return _mm512_add_epi32(_mm512_unpacklo_epi64(v01, v23), _mm512_unpackhi_epi64(v01, v23));
 }
 
-/// Transposes 4 x 4 quarters, each of four rows: a row in each lane of the results.
-MOXIE_INLINE void TransposeQuarters(__m512i (&v)[4]) {
-  const __m512i even01 = _mm512_shuffle_i32x4(v[0], v[1], 0x88);
-  const __m512i odd01 = _mm512_shuffle_i32x4(v[0], v[1], 0xdd);
-  const __m512i even23 = _mm512_shuffle_i32x4(v[2], v[3], 0x88);
-  const __m512i odd23 = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
-  v[0] = _mm512_shuffle_i32x4(even01, even23, 0x88);
-  v[1] = _mm512_shuffle_i32x4(odd01, odd23, 0x88);
-  v[2] = _mm512_shuffle_i32x4(even01, even23, 0xdd);
-  v[3] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
-}
-
 /// `sum` and the terms of group `g`; `integers` are without what the offset subtracts.
 template <class Format>
 MOXIE_INLINE __m512 AddGroup(__m512 sum, __m512i integers, const RowScales& scales,

@@ -33,6 +33,18 @@ MOXIE_INLINE void TransposeQuads(__m512i a, __m512i b, __m512i c, __m512i d, __m
   out[3] = _mm512_unpackhi_epi64(high_ab, high_cd);
 }
 
+/// Transposes 4 x 4 quarters: v[l] becomes the quarters l of all.
+MOXIE_INLINE void TransposeQuarters(__m512i (&v)[4]) {
+  const __m512i even01 = _mm512_shuffle_i32x4(v[0], v[1], 0x88);
+  const __m512i odd01 = _mm512_shuffle_i32x4(v[0], v[1], 0xdd);
+  const __m512i even23 = _mm512_shuffle_i32x4(v[2], v[3], 0x88);
+  const __m512i odd23 = _mm512_shuffle_i32x4(v[2], v[3], 0xdd);
+  v[0] = _mm512_shuffle_i32x4(even01, even23, 0x88);
+  v[1] = _mm512_shuffle_i32x4(odd01, odd23, 0x88);
+  v[2] = _mm512_shuffle_i32x4(even01, even23, 0xdd);
+  v[3] = _mm512_shuffle_i32x4(odd01, odd23, 0xdd);
+}
+
 /// Transposes 16 vectors of 8 32-bit lanes: out[k] holds lane k of each.
 MOXIE_INLINE void Transpose16x8(const __m256i (&in)[16], __m512i (&out)[8]) {
   // Lane 4 l + j of a result comes from row 4 l + j: place row j of each four in its 128-bit lane

@@ -30,12 +30,13 @@ double DotChunk(const float* a, const float* b, int64_t n) {
 
 bool Always() { return true; }
 
-ActivationFormat Format(DType, int64_t cols) {
+ActivationFormat Format(DType, int64_t cols, int64_t) {
   return {.id = 0, .row_bytes = cols * static_cast<int64_t>(sizeof(float))};
 }
 
-void ConvertActivations(DType, int64_t cols, const float* x, std::byte* out) {
-  std::memcpy(out, x, static_cast<size_t>(cols) * sizeof(float));
+void ConvertActivations(const ActivationFormat&, int64_t cols, const float* const* rows, int64_t,
+                        std::byte* out) {
+  std::memcpy(out, rows[0], static_cast<size_t>(cols) * sizeof(float));
 }
 
 /// One row of weights times up to kTokenTile tokens; each chunk is decoded once for all of them.
@@ -58,8 +59,9 @@ void MultiplyRow(const WeightMatrix& weights, int64_t row, const std::byte* acti
   for (int64_t t = 0; t < tokens; ++t) out[t * out_stride + row] = static_cast<float>(sums[t]);
 }
 
-void MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
-            const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
+void MatMul(const ActivationFormat&, const WeightMatrix& weights, int64_t row_begin,
+            int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
+            int64_t out_stride) {
   const int64_t row_bytes = weights.cols * static_cast<int64_t>(sizeof(float));
   for (int64_t begin = 0; begin < tokens; begin += kTokenTile) {
     const int64_t n = std::min(kTokenTile, tokens - begin);

@@ -25,6 +25,11 @@ class ChunkOfRows {
       : cols_(weights.cols),
         end_(reinterpret_cast<const uint8_t*>(weights.row(weights.rows - 1)) +
              weights.cols / Format::Block::kElements * kBlockBytes) {
+    Move(weights, row, row_end);
+  }
+
+  /// Goes on with the rows from `row` on, of the same matrix.
+  void Move(const WeightMatrix& weights, int64_t row, int64_t row_end) {
     for (int r = 0; r < kRows; ++r) {
       rows_[r] = reinterpret_cast<const uint8_t*>(weights.row(Min(row + r, row_end - 1)));
     }

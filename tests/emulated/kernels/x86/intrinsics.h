@@ -127,6 +127,9 @@ MOXIE_EMULATED __m512 _mm512_cvtepi32_ps(__m512i v) {
 MOXIE_EMULATED __m512i _mm512_cvtepi8_epi32(__m128i v) {
   return moxie::emulated::Map<__m512i, int32_t, int8_t>(v, [](int8_t x) { return x; });
 }
+MOXIE_EMULATED __m512i _mm512_cvtepu8_epi16(__m256i v) {
+  return moxie::emulated::Map<__m512i, uint16_t, uint8_t>(v, [](uint8_t x) { return x; });
+}
 MOXIE_EMULATED __m512i _mm512_cvtepu16_epi32(__m256i v) {
   return moxie::emulated::Map<__m512i, int32_t, uint16_t>(v, [](uint16_t x) { return x; });
 }
@@ -167,6 +170,23 @@ MOXIE_EMULATED void _mm512_mask_storeu_ps(void* p, __mmask16 mask, __m512 v) {
   for (int i = 0; i < 16; ++i) {
     if ((mask >> i & 1) != 0) static_cast<float*>(p)[i] = lanes.at[i];
   }
+}
+/// bfloat16 numbers, to nearest even; subnormals become zeros. `low` is the second argument.
+MOXIE_EMULATED __m512i _mm512_cvtne2ps_pbh(__m512 high, __m512 low) {
+  const auto round = [](float x) -> uint16_t {
+    uint32_t bits = 0;
+    std::memcpy(&bits, &x, 4);
+    const uint32_t exponent = bits & 0x7f800000u;
+    if (exponent == 0) return static_cast<uint16_t>(bits >> 16 & 0x8000u);
+    if (exponent == 0x7f800000u && (bits & 0x7fffffu) != 0)
+      return static_cast<uint16_t>(bits >> 16 | 0x40u);
+    return static_cast<uint16_t>((bits + 0x7fffu + (bits >> 16 & 1u)) >> 16);
+  };
+  const auto first = moxie::emulated::LanesOf<float>(low);
+  const auto second = moxie::emulated::LanesOf<float>(high);
+  moxie::emulated::Lanes<uint16_t, 32> out;
+  for (int i = 0; i < 16; ++i) out.at[i] = round(first.at[i]), out.at[16 + i] = round(second.at[i]);
+  return moxie::emulated::VectorOf<__m512i>(out);
 }
 
 #undef MOXIE_EMULATED

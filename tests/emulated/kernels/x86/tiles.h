@@ -1,5 +1,6 @@
 #pragma once
 
+#include <cmath>
 #include <cstdint>
 #include <cstdio>
 #include <cstdlib>
@@ -84,7 +85,44 @@ class Tiles {
     }
   }
 
+  /// sums[m][n] += sum_k a[m][2 k] * b[k][n][0], and the same of 2 k + 1: pairs of bfloat16
+  /// numbers, whose first and second products are added up apart (TDPBF16PS).
+  void MultiplyBfloat16(int sums, int a, int b) {
+    Check(sums != a && sums != b && a != b, "three different tiles");
+    Tile& to = At(sums);
+    const Tile& left = At(a);
+    const Tile& right = At(b);
+    Check(left.rows == to.rows && right.row_bytes == to.row_bytes, "a tile of sums of that shape");
+    Check(left.row_bytes == 4 * right.rows && to.row_bytes % 4 == 0, "as many columns as rows");
+    for (int m = 0; m < to.rows; ++m) {
+      for (int n = 0; n < to.row_bytes / 4; ++n) {
+        float halves[2] = {};
+        for (int k = 0; k < right.rows; ++k) {
+          for (int half = 0; half < 2; ++half) {
+            const float x = FromBfloat16(left.data[m] + 4 * k + 2 * half);
+            const float y = FromBfloat16(right.data[k] + 4 * n + 2 * half);
+            halves[half] = Flush(std::fma(x, y, halves[half]));
+          }
+        }
+        float sum = 0;
+        std::memcpy(&sum, to.data[m] + 4 * n, 4);
+        sum = Flush(Flush(sum) + Flush(halves[0] + halves[1]));
+        std::memcpy(to.data[m] + 4 * n, &sum, 4);
+      }
+    }
+  }
+
  private:
+  /// Subnormals are zeros, as operands and as results.
+  static float Flush(float x) { return std::fabs(x) < 0x1p-126f ? std::copysign(0.0f, x) : x; }
+
+  static float FromBfloat16(const uint8_t* p) {
+    const uint32_t bits = static_cast<uint32_t>(p[0] | p[1] << 8) << 16;
+    float value = 0;
+    std::memcpy(&value, &bits, 4);
+    return Flush(value);
+  }
+
   struct Tile {
     int rows = 0;
     int row_bytes = 0;
@@ -126,4 +164,7 @@ class Tiles {
 }
 [[maybe_unused]] static inline void _tile_dpbsud(int sums, int a, int b) {
   moxie::emulated::Tiles::OfThread().MultiplySignedUnsigned(sums, a, b);
+}
+[[maybe_unused]] static inline void _tile_dpbf16ps(int sums, int a, int b) {
+  moxie::emulated::Tiles::OfThread().MultiplyBfloat16(sums, a, b);
 }
