@@ -47,7 +47,8 @@ void ConnectionExchange::Detach() {
 std::string ConnectionExchange::Head(const HttpResponse& response) const {
   std::string head = StatusLine(response.status);
   if (!response.content_type.empty()) head += "Content-Type: " + response.content_type + "\r\n";
-  for (const auto& [name, value] : response.headers) head += name + ": " + value + "\r\n";
+  for (const auto& [name, value] : response.headers)
+    head.append(name).append(": ").append(value).append("\r\n");
   if (sink_ != nullptr && !sink_->keeps_alive()) head += "Connection: close\r\n";
   return head;
 }

@@ -23,7 +23,7 @@ OrderedJson OpenAiAnswer::Head(const char* object) const {
   return {{"id", id_}, {"object", object}, {"created", created_}, {"model", form_.model}};
 }
 
-void OpenAiAnswer::WriteChunk(OrderedJson choice, OrderedJson extra) {
+void OpenAiAnswer::WriteChunk(OrderedJson choice, const OrderedJson& extra) {
   OrderedJson chunk = Head(names_.chunk_object);
   chunk["choices"] = OrderedJson::array({std::move(choice)});
   if (!extra.is_null()) chunk.update(extra);

@@ -40,7 +40,7 @@ class OpenAiAnswer : public Answer {
   Usage& usage() { return usage_; }
   void StartStream() { StartEventStream(exchange()); }
   /// Writes a piece of one choice; `extra` is what else the chunk has, or null.
-  void WriteChunk(OrderedJson choice, OrderedJson extra = nullptr);
+  void WriteChunk(OrderedJson choice, const OrderedJson& extra = nullptr);
   /// Keeps a whole choice until all are there.
   void Keep(size_t choice, OrderedJson json) { finished_[choice] = std::move(json); }
   /// Chooses among the kept ones before they are sent.
