@@ -22,6 +22,7 @@ struct ServeArguments {
   std::string key_file;
   std::string log = "requests";
   int parallel = 4;
+  int timeout_s = 60;
   server::ServeOptions options;
 };
 
@@ -61,6 +62,8 @@ Result<void> FillOptions(const ServeArguments& arguments, server::ServeOptions& 
     return Error{ErrorCode::kInvalidInput, "--api-key is empty"};
   options.model = arguments.model.ToOptions();
   options.model.parallel = arguments.parallel;
+  options.http.limits.body_s = options.http.limits.send_s = arguments.timeout_s;
+  options.http.limits.idle_s = 2 * arguments.timeout_s;  // Kept connections wait for a request.
   options.log = arguments.log == "none"      ? server::LogLevel::kNone
                 : arguments.log == "prompts" ? server::LogLevel::kPrompts
                                              : server::LogLevel::kRequests;
@@ -110,6 +113,11 @@ void AddServerOptions(CLI::App& command, ServeArguments& arguments) {
            "A web page that may call, such as https://chat.example; may be repeated");
   add("--tls-cert", options.http.tls_certificate, "FILE", "Certificate chain in PEM: serves https");
   add("--tls-key", options.http.tls_key, "FILE", "Private key of --tls-cert in PEM");
+  add("--timeout", arguments.timeout_s, "SECONDS",
+      "Longest that a client may take to send its headers, its body, or to take what is ready for "
+      "it")
+      ->default_str("60")
+      ->check(CLI::Range(1, 86400).description("1..86400"));
   add("--log", arguments.log, "WHAT", "What is logged on standard error, as JSON lines")
       ->default_str("requests")
       ->check(

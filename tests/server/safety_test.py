@@ -2,11 +2,14 @@
 """What must not harm the server: foreign hosts and pages, wrong keys, requests without measure."""
 import http.client
 import json
+import resource
 import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import tempfile
+import threading
 import time
 import unittest
 
@@ -185,6 +188,60 @@ class Http(Case):
         for client in slow:
             client.close()
 
+    def test_headers_bodies_and_answers_have_their_time(self):
+        with Server(MIXTRAL, "--timeout", 2, "--parallel", 1, context=1 << 16) as server:
+            head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
+            slow = {}
+            for name, begin, drip in (("silent", b"", b""), ("headers", head, b"X: y\r\n"),
+                                      ("body", head + b"Content-Length: 9000\r\n\r\n{", b" "),
+                                      ("chunks", head + b"Transfer-Encoding: chunked\r\n\r\n",
+                                       b"1\r\n \r\n")):
+                for _ in range(20):
+                    client = socket.create_connection(("127.0.0.1", server.port))
+                    client.sendall(begin)
+                    slow[client] = [name, drip, time.monotonic(), None]
+            start = time.monotonic()
+            while time.monotonic() - start < 40 and any(s[3] is None for s in slow.values()):
+                for client, state in slow.items():  # A byte now and then puts nothing off.
+                    if state[3] is None and self.closed(client, state[1]):
+                        state[3] = time.monotonic() - state[2]
+                asked = time.monotonic()
+                self.assertEqual(server.request("POST", "/tokenize", {"prompt": "a"})[0], 200)
+                self.assertLess(time.monotonic() - asked, 5)
+                time.sleep(0.2)
+            for client, (name, _, _, seconds) in slow.items():
+                self.assertIsNotNone(seconds, name)
+                self.assertGreater(seconds, 1, name)
+                client.close()
+            # Who does not take a stream holds its place no longer than that either.
+            body = json.dumps({"prompt": [5], "max_tokens": 60000, "ignore_eos": True,
+                               "stream": True, "logprobs": 5}).encode()
+            deaf = socket.socket()
+            deaf.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            deaf.connect(("127.0.0.1", server.port))
+            deaf.sendall(head.replace(b"/tokenize", b"/v1/completions") +
+                         b"Content-Length: %d\r\n\r\n" % len(body) + body)
+            deadline = time.monotonic() + 120
+            while (stats := server.get("/moxie/stats")["models"][0])["generated_tokens"] == 0 or \
+                    stats["running"] > 0:
+                self.assertLess(time.monotonic(), deadline)
+                time.sleep(0.05)
+            self.assertLess(stats["generated_tokens"], 59000)
+            deaf.close()
+
+    def closed(self, client, drip):
+        """Whether the server has closed on this client, which sends a little more."""
+        try:
+            client.settimeout(0.001)
+            client.sendall(drip)
+            while True:
+                if client.recv(4096) == b"":
+                    return True
+        except socket.timeout:
+            return False
+        except OSError:
+            return True
+
     def test_a_template_cannot_be_overridden(self):
         ask = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, "temperature": 0}
         plain = self.server.post("/v1/chat/completions", ask)
@@ -323,12 +380,47 @@ class Leaving(unittest.TestCase):
             client.close()
             idle.close()
 
-    def test_many_idle_connections(self):
-        with Server(MIXTRAL) as server:
-            idle = [socket.create_connection(("127.0.0.1", server.port)) for _ in range(500)]
-            self.assertEqual(server.get("/health"), {"status": "ok"})
-            for client in idle:
+    def test_a_thousand_idle_connections_beside_64_active_ones(self):
+        # Each end of a connection is a file.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < 2500:
+            self.skipTest(f"{hard} open files are too few")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 2500), hard))
+        body = {"prompt": [5, 6, 7], "max_tokens": 40, "ignore_eos": True, "temperature": 0}
+        with Server(MIXTRAL, "--parallel", 64, "--log", "none", context=256) as server:
+            want = server.post("/v1/completions", body)["choices"][0]["text"]
+            self.answers(server, body, 64)  # What 64 answers take is taken now.
+            before = self.resident_bytes(server)
+            idle = []
+            for _ in range(1000):  # Kept alive: each has asked once.
+                idle.append(server.connect())
+                idle[-1].request("GET", "/health")
+                self.assertEqual(idle[-1].getresponse().read(), b'{"status":"ok"}')
+            a_connection = (self.resident_bytes(server) - before) / len(idle)
+            self.assertLess(a_connection, 40 << 10)
+            for _ in range(2):
+                self.assertEqual(set(self.answers(server, body, 64)), {want})
+            print(f"{a_connection / 1024:.1f} KiB an idle connection", file=sys.stderr)
+            for client in idle:  # All of them still work.
+                client.request("GET", "/ready")
+                self.assertEqual(client.getresponse().read(), b'{"status":"ready"}')
                 client.close()
+
+    def answers(self, server, body, count):
+        texts = []
+        threads = [threading.Thread(target=lambda: texts.append("".join(
+            event["choices"][0]["text"] for event in server.stream("/v1/completions", body))))
+            for _ in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        self.assertEqual(len(texts), count)
+        return texts
+
+    def resident_bytes(self, server):
+        with open(f"/proc/{server.process.pid}/status") as status:
+            return next(int(line.split()[1]) for line in status if line.startswith("VmRSS")) << 10
 
     def test_a_context_of_one_token_refuses_politely(self):
         with Server(MIXTRAL, context=1) as server:
