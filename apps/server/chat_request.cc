@@ -42,22 +42,6 @@ void ReadToolChoice(Fields& fields, ChatRequest& chat) {
   if (needs_tools && chat.tools.empty()) fields.Fail("tool_choice", " needs tools");
 }
 
-Result<ConstraintPtr> FormatConstraint(ModelHost& host, const Json& format) {
-  const std::string type = format.value("type", "");
-  if (type == "text") return ConstraintPtr();
-  if (type == "json_object")
-    return host.constraint_cache().Get("object", [&] { return host.constraints().JsonObject(); });
-  const Json* holder = format.contains("json_schema") ? &format["json_schema"] : nullptr;
-  if (type != "json_schema" || holder == nullptr || !holder->is_object() ||
-      !holder->contains("schema"))
-    return Error{ErrorCode::kInvalidInput,
-                 "response_format must have type text, json_object, or json_schema with "
-                 "json_schema.schema"};
-  const std::string schema = (*holder)["schema"].dump();
-  return host.constraint_cache().Get("schema " + schema,
-                                     [&] { return host.constraints().JsonSchema(schema); });
-}
-
 Result<ConstraintPtr> ToolConstraint(ModelHost& host, const ChatRequest& chat) {
   const std::string tools = chat.tools.dump();
   const std::string key =
@@ -80,13 +64,7 @@ ChatRequest ReadChatRequest(Fields& fields) {
   ReadTools(fields, chat);
   ReadToolChoice(fields, chat);
   chat.parallel_tools = fields.Bool("parallel_tool_calls", true);
-  if (const Json* format = fields.Object("response_format")) {
-    if (format->contains("type") && (*format)["type"].is_string()) {
-      chat.response_format = *format;
-    } else {
-      fields.Fail("response_format", ".type is missing");
-    }
-  }
+  chat.format = ReadConstraintRequest(fields);
   return chat;
 }
 
@@ -103,11 +81,9 @@ bool Prepare(ModelHost& host, const ChatRequest& chat, Request& request, ApiErro
     return false;
   }
   request.prompt = std::move(*prompt);
-  Result<ConstraintPtr> constraint = ConstraintPtr();
-  const char* field = "response_format";
-  if (!chat.response_format.is_null()) {
-    constraint = FormatConstraint(host, chat.response_format);
-  } else if (chat.has_tools()) {
+  Result<ConstraintPtr> constraint = MakeConstraint(host, chat.format);
+  std::string field = chat.format.field;
+  if (chat.format.kind == ConstraintRequest::Kind::kFree && chat.has_tools()) {
     field = "tools";
     request.show_special = true;
     constraint = ToolConstraint(host, chat);

@@ -2,6 +2,7 @@
 
 #include <optional>
 
+#include "server/constraint_request.h"
 #include "server/generation.h"
 #include "server/messages.h"
 #include "server/tool_calls.h"
@@ -14,12 +15,12 @@ struct ChatRequest {
   Json tools = Json::array();        ///< in OpenAI's form
   std::string tool_choice = "auto";  ///< "auto", "none", "required" or a function's name
   bool parallel_tools = true;
-  Json response_format;  ///< OpenAI's, or null
+  ConstraintRequest format;
 
   bool has_tools() const { return !tools.empty() && tool_choice != "none"; }
 };
 
-/// Reads OpenAI's messages, tools, tool_choice, parallel_tool_calls and response_format.
+/// Reads OpenAI's messages, tools, tool_choice, parallel_tool_calls and the answer's format.
 ChatRequest ReadChatRequest(Fields& fields);
 
 /// Fills `request`'s prompt and constraint. False, with `error`, where the template refuses the

@@ -4,6 +4,7 @@
 #include <numeric>
 #include <string>
 
+#include "server/constraint_request.h"
 #include "server/logprobs.h"
 #include "server/openai_answer.h"
 #include "server/prompts.h"
@@ -151,7 +152,14 @@ void PostCompletions(Server& server, const Call& call) {
     // Evaluation harnesses score the prompt and count on one entry after it, whatever it is.
     if (request.max_tokens == 1) request.end_at_stop_tokens = false;
   }
+  const ConstraintRequest format = ReadConstraintRequest(fields);
   if (!fields.ok()) return respond();
+  const Result<ConstraintPtr> constraint = MakeConstraint(*asked->host, format);
+  if (!constraint) {
+    error = FromError(constraint.error(), format.field);
+    return respond();
+  }
+  request.constraint = *constraint;
 
   std::vector<Request> requests;
   for (const auto& prompt : wanted.prompts) {

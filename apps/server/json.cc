@@ -1,11 +1,33 @@
 #include "server/json.h"
 
 #include <cmath>
+#include <vector>
 
 namespace moxie::server {
 namespace {
 
 constexpr int kMostDepth = 64;
+constexpr size_t kMostComparisons = 50'000'000;  // One object of 10,000 members, or 100 of 1,000.
+
+/// Bounds what a body costs: its depth, and the search for each member among those before it.
+class BodyGuard {
+ public:
+  bool operator()(int depth, Json::parse_event_t event) {
+    using Event = Json::parse_event_t;
+    if (event == Event::object_start) members_.push_back(0);
+    if (event == Event::key && !members_.empty()) comparisons_ += ++members_.back();
+    if (event == Event::object_end && !members_.empty()) members_.pop_back();
+    too_deep_ = too_deep_ || depth > kMostDepth;
+    return depth <= kMostDepth && !too_many();
+  }
+  bool too_deep() const { return too_deep_; }
+  bool too_many() const { return comparisons_ > kMostComparisons; }
+
+ private:
+  std::vector<size_t> members_;  // Of the objects that are open.
+  size_t comparisons_ = 0;
+  bool too_deep_ = false;
+};
 
 std::string Shown(double value) {
   char text[32];
@@ -16,15 +38,14 @@ std::string Shown(double value) {
 }  // namespace
 
 std::optional<Json> ParseBody(std::string_view body, ApiError& error) {
-  bool too_deep = false;
+  BodyGuard guard;
   try {
-    Json json = Json::parse(body, [&](int depth, Json::parse_event_t, Json&) {
-      too_deep = too_deep || depth > kMostDepth;
-      return depth <= kMostDepth;
-    });
-    if (json.is_object() && !too_deep) return json;
-    error = too_deep ? InvalidRequest("the body's JSON is nested more than 64 deep")
-                     : InvalidRequest("the body is JSON, but must be an object");
+    Json json = Json::parse(
+        body, [&](int depth, Json::parse_event_t event, Json&) { return guard(depth, event); });
+    if (json.is_object() && !guard.too_deep() && !guard.too_many()) return json;
+    error = InvalidRequest(guard.too_deep()   ? "the body's JSON is nested more than 64 deep"
+                           : guard.too_many() ? "the body's JSON has objects of too many members"
+                                              : "the body is JSON, but must be an object");
   } catch (const Json::exception& problem) {
     std::string reason = problem.what();
     reason = reason.substr(reason.find(']') + 1);

@@ -11,12 +11,14 @@
 
 namespace moxie::server {
 
-using Json = nlohmann::json;
-/// Keeps the order in which members were added: what people read.
+/// Keeps the order of members: what people read, and the order in which a schema's members are
+/// written.
 using OrderedJson = nlohmann::ordered_json;
+using Json = OrderedJson;
 
 /// A request's body as a JSON object.
-/// Errors: 400 for anything else, or JSON nested more than 64 deep.
+/// Errors: 400 for anything else, JSON nested more than 64 deep, or objects of so many members that
+/// looking for each among those before it would take long.
 std::optional<Json> ParseBody(std::string_view body, ApiError& error);
 
 /// JSON as text; bytes that are no UTF-8 (a token may end within a character) become U+FFFD.
