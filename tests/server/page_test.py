@@ -7,11 +7,13 @@ import sys
 import tempfile
 import unittest
 
+from python_support import ROOT, moxie
 from server import Server, chat_model
 
 try:
     from selenium import webdriver
     from selenium.common.exceptions import StaleElementReferenceException
+    from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.by import By
     from selenium.webdriver.common.keys import Keys
     from selenium.webdriver.support.ui import WebDriverWait
@@ -36,12 +38,17 @@ def browser(folder, width=1200, height=800, dark=False):
     return webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
 
 
-class Page(unittest.TestCase):
+class Case(unittest.TestCase):
+    DARK = False
+
+    def model(self):
+        """The arguments of `moxie serve`."""
+        return [os.environ.get("MOXIE_PAGE_MODEL") or chat_model(self.folder.name)]
+
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
-        model = os.environ.get("MOXIE_PAGE_MODEL") or chat_model(self.folder.name)
-        self.server = Server(model, "--parallel", 2, context=512).__enter__()
-        self.drive = browser(pathlib.Path(self.folder.name) / "profile")
+        self.server = Server(*self.model(), "--parallel", 2, context=512).__enter__()
+        self.drive = browser(pathlib.Path(self.folder.name) / "profile", dark=self.DARK)
         self.drive.get(self.server.url)
 
     def tearDown(self):
@@ -56,6 +63,10 @@ class Page(unittest.TestCase):
 
     def all(self, selector):
         return self.drive.find_elements(By.CSS_SELECTOR, selector)
+
+    def fact(self, name):
+        names = [term.text for term in self.all("#facts dt")]
+        return self.all("#facts dd")[names.index(name)].text
 
     def wait(self, condition):
         # The page may draw anew between finding an element and reading it.
@@ -80,6 +91,8 @@ class Page(unittest.TestCase):
         if PICTURES:
             self.drive.save_screenshot(f"{PICTURES}/{name}.png")
 
+
+class Page(Case):
     def test_answers_and_shows_the_routing(self):
         self.limit(12)
         self.ask("What is a mixture of experts?")
@@ -93,7 +106,14 @@ class Page(unittest.TestCase):
         rows = self.all("#token tr")
         self.assertTrue(rows)
         self.assertRegex(rows[0].text, r"layer \d+\s+\d+: \d\.\d\d")
-        self.assertIn("Evenness", self.element("heat-note").text)
+        self.assertRegex(self.element("heat-note").text, r"Evenness \(entropy\) [\d.]+ %. Balance: ")
+        ActionChains(self.drive).move_to_element(self.element("heat")).perform()
+        self.assertRegex(self.element("heat-cell").text, r"Layer \d+, expert \d+: \d+ of 12 tokens")
+        self.assertRegex(self.fact("machine's bound"), r"^[\d.]+ tokens/s$")
+        self.assertRegex(self.fact("speed"), r"^[\d.]+ tokens/s, \d+ % of bound$")
+        # A token under the pointer is shown, as one under the keyboard is.
+        ActionChains(self.drive).move_to_element(self.all("#tokens span")[4]).perform()
+        self.assertEqual([s.get_attribute("aria-selected") for s in self.all("#tokens span")].index("true"), 4)
         self.picture("answer")
 
     def test_branches_and_storage(self):
@@ -148,7 +168,42 @@ class Page(unittest.TestCase):
         wide = self.drive.execute_script(
             "return document.documentElement.scrollWidth <= window.innerWidth")
         self.assertTrue(wide)
+        self.limit(30)
+        self.ask("Does it fit?")
+        self.wait(lambda: self.all("li.assistant .message"))
+        self.wait_for_answer()
+        self.element("panel-button").click()
+        self.all("#tokens span")[2].click()  # A tap.
+        self.assertTrue(self.all("#token tr"))
+        self.assertTrue(self.drive.execute_script(
+            "return document.documentElement.scrollWidth <= window.innerWidth"))
         self.picture("phone")
+
+
+class Streamed(Case):
+    """In dark colours, a model whose experts are read from disk."""
+    DARK = True
+
+    def model(self):
+        dense = pathlib.Path(os.environ.get(
+            "MOXIE_SMOLLM2", ROOT / ".cache/models/SmolLM2-135M-Instruct.Q4_1.gguf"))
+        if not dense.exists():
+            self.skipTest(f"no SmolLM2 at {dense} (./dev demo fetches it)")
+        mixture = pathlib.Path(self.folder.name) / "SmolLM2-8x135M.gguf"
+        moxie("upcycle", dense, mixture, "--experts", "8", "--used", "2", "--noise", "0.02")
+        return [mixture, "--memory", "200MiB"]
+
+    def test_shows_the_cache_of_experts(self):
+        self.assertTrue(self.drive.execute_script(
+            "return matchMedia('(prefers-color-scheme: dark)').matches"))
+        self.limit(60)
+        self.ask("Give me a list of three colours.")
+        self.wait(lambda: self.all("li.assistant .message"))
+        self.wait_for_answer()
+        self.wait(lambda: "read from disk" in self.element("facts").text)
+        self.assertRegex(self.fact("expert cache hits"), r"^[\d.]+ %$")
+        self.assertRegex(self.fact("read from disk"), r"^[\d.]+ [KMG]?i?B$")
+        self.picture("dark")
 
 
 if __name__ == "__main__":

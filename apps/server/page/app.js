@@ -8,7 +8,7 @@ const kSettings = ["system", "temperature", "top_p", "top_k", "min_p", "repeat_p
 
 const conversations = new Conversations();
 const routing = new RoutingPanel({
-  heat: $("heat"), note: $("heat-note"), none: $("no-routing"), tokens: $("tokens"), token: $("token"),
+  heat: $("heat"), cell: $("heat-cell"), note: $("heat-note"), none: $("no-routing"), tokens: $("tokens"), token: $("token"),
 });
 let running = null;  // {turn, controller} of the answer that is being written.
 
@@ -190,7 +190,7 @@ let bound = 0;
 function showSpeed(meter) {
   if (meter.tokens < 2) return;
   const speed = ((meter.tokens - 1) * 1000) / Math.max(1, meter.last - meter.first);
-  const share = bound > 0 ? ` (${((100 * speed) / bound).toFixed(0)} % of the bound)` : "";
+  const share = bound > 0 ? `, ${((100 * speed) / bound).toFixed(0)} % of bound` : "";
   showFacts({
     "first token": `${((meter.first - meter.start) / 1000).toFixed(2)} s`,
     speed: `${speed.toFixed(1)} tokens/s${share}`,
@@ -222,7 +222,7 @@ async function showStats() {
     "machine's bound": bound > 0 ? `${bound.toFixed(1)} tokens/s` : undefined,
     "keys and values": `${stats.kv_pages_used} of ${stats.kv_pages} pages`,
     "prompt tokens reused": stats.prefix_hit_tokens,
-    arithmetic: `${stats.kernels}, ${stats.threads} threads`,
+    arithmetic: `${stats.kernels}, ${stats.threads} ${stats.threads === 1 ? "thread" : "threads"}`,
     "expert cache hits": looked > 0 ? `${((100 * store.hits) / looked).toFixed(1)} %` : undefined,
     "read from disk": looked > 0 ? bytes(store.bytes_read) : undefined,
   });

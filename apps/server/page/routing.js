@@ -22,6 +22,9 @@ export class RoutingPanel {
     elements.tokens.addEventListener("click", (event) => this.select(this.indexOf(event.target)));
     elements.tokens.addEventListener("mouseover", (event) => this.select(this.indexOf(event.target)));
     elements.tokens.addEventListener("keydown", (event) => this.onKey(event));
+    for (const kind of ["mousemove", "click"])
+      elements.heat.addEventListener(kind, (event) => this.showCell(event.offsetX, event.offsetY));
+    elements.heat.addEventListener("mouseleave", () => (elements.cell.textContent = ""));
   }
 
   /// Forgets everything: another answer begins.
@@ -35,6 +38,7 @@ export class RoutingPanel {
     this.elements.token.replaceChildren();
     this.elements.heat.hidden = true;
     this.elements.note.textContent = "";
+    this.elements.cell.textContent = "";
     this.elements.none.hidden = false;
   }
 
@@ -76,10 +80,13 @@ export class RoutingPanel {
     heat.height = this.counts.length * high;
     const paint = heat.getContext("2d");
     let even = 0;
+    let imbalance = 0;  // The busiest expert's tokens over the mean, of all layers.
     let most = {share: 0, layer: 0, expert: 0};
     this.counts.forEach((row, layer) => {
       const counts = Array.from({length: columns}, (_, expert) => row[expert] ?? 0);
       even += evenness(counts) / this.counts.length;
+      const sum = counts.reduce((a, b) => a + b, 0);
+      imbalance += (Math.max(...counts) * columns) / Math.max(1, sum) / this.counts.length;
       counts.forEach((count, expert) => {
         const share = count / Math.max(1, this.seen);
         if (share > most.share) most = {share, layer, expert};
@@ -89,8 +96,19 @@ export class RoutingPanel {
     });
     const layer = this.layers[most.layer] ?? most.layer;
     note.textContent = `${this.counts.length} layers down, ${columns} experts across, ${this.seen} tokens. ` +
-        `Evenness (entropy) ${(100 * even).toFixed(1)} %. Busiest: layer ${layer}, expert ${most.expert}, ` +
+        `Evenness (entropy) ${(100 * even).toFixed(1)} %. Balance: a layer's busiest expert gets ` +
+        `${imbalance.toFixed(2)} times the mean. Busiest: layer ${layer}, expert ${most.expert}, ` +
         `${(100 * most.share).toFixed(0)} % of tokens.`;
+  }
+
+  /// Says what the cell of the heat map at this place stands for.
+  showCell(x, y) {
+    const {heat, cell} = this.elements;
+    const index = Math.floor((y / heat.clientHeight) * this.counts.length);
+    const expert = Math.floor((x / heat.clientWidth) * this.experts);
+    const count = this.counts[index]?.[expert] ?? 0;
+    if (!this.counts[index] || expert < 0 || expert >= this.experts) return;
+    cell.textContent = `Layer ${this.layers[index] ?? index}, expert ${expert}: ${count} of ${this.seen} tokens`;
   }
 
   indexOf(element) {
