@@ -11,7 +11,7 @@ import tempfile
 import unittest
 
 from npy import read_npy
-from python_support import enter_venv
+from python_support import ROOT, enter_venv
 from server import GOLDEN, Server
 
 MODELS = ("mixtral", "qwen3moe")
@@ -57,12 +57,12 @@ class Harness(unittest.TestCase):
         os.environ.update(HF_HOME=holder.name, HF_DATASETS_OFFLINE="1", HF_HUB_OFFLINE="1",
                           OPENAI_API_KEY="none")
 
-    def serve(self, name):
+    def serve(self, name, **options):
         path = self.folder / name
         shutil.copytree(GOLDEN / name, path)
         # A conversation's text is the prompt itself, so that golden answers hold for chats too.
         (path / "chat_template.jinja").write_text("{{ messages[0].content }}")
-        return Server(path, "--parallel", 4)
+        return Server(path, "--parallel", 4, **options)
 
     def evaluate(self, server, route, task, **model):
         """The samples of one task, in the order of its documents."""
@@ -72,8 +72,8 @@ class Harness(unittest.TestCase):
         results = lm_eval.simple_evaluate(
             model=kind, tasks=[task], log_samples=True, bootstrap_iters=0,
             apply_chat_template="chat" in route,
-            model_args=dict(model=server.get("/v1/models")["data"][0]["id"],
-                            base_url=server.url + route, max_length=128, max_retries=1, **model),
+            model_args=dict({"max_length": 128}, model=server.get("/v1/models")["data"][0]["id"],
+                            base_url=server.url + route, max_retries=1, **model),
             task_manager=TaskManager(include_path=str(self.folder)))
         samples = results["samples"][task]
         return sorted(samples, key=lambda sample: sample["doc_id"])
@@ -121,6 +121,57 @@ class Harness(unittest.TestCase):
                         ((got, is_greedy),) = sample["filtered_resps"]
                         self.assertAlmostEqual(float(got), want, delta=1e-3)
                         self.assertEqual(str(is_greedy), str(greedy))
+
+    def reference_data(self):
+        """The folder of published tasks, and what Hugging Face's models say of them."""
+        data = pathlib.Path(os.environ.get("MOXIE_SHARED", ROOT.parent / "shared")) / "data"
+        if not data.is_dir():
+            self.skipTest(f"no tasks at {data}")
+        return data, json.loads((ROOT / "tests/golden/evaluation.json").read_text())
+
+    def lines(self, path, numbers):
+        lines = path.read_text().splitlines()
+        return [json.loads(lines[number]) for number in numbers]
+
+    def test_piqa(self):
+        data, wants = self.reference_data()
+        for name in MODELS:
+            want = wants[name]["piqa"]
+            with self.subTest(model=name), self.serve(name, context=1024) as server:
+                problems = self.lines(data / "piqa.valid.jsonl", [number for number, _ in want])
+                self.write_task(f"piqa_{name}", "multiple_choice", "acc", [
+                    {"context": f"Question: {p['goal']}\nAnswer:", "target": 0,
+                     "choices": [p["sol1"], p["sol2"]]} for p in problems],
+                    'doc_to_choice: choices')
+                samples = self.evaluate(server, "/v1/completions", f"piqa_{name}", max_length=1024,
+                                        tokenizer_backend="remote", num_concurrent=4)
+                for sample, (_, scores) in zip(samples, want, strict=True):
+                    for (got, is_greedy), (score, greedy) in zip(sample["filtered_resps"], scores,
+                                                                 strict=True):
+                        self.assertAlmostEqual(float(got), score, delta=1e-3)
+                        self.assertEqual(str(is_greedy), str(greedy))
+
+    def test_gsm8k(self):
+        data, wants = self.reference_data()
+        for name in MODELS:
+            want = wants[name]["gsm8k"]
+            with self.subTest(model=name), self.serve(name, context=1024) as server:
+                problems = self.lines(data / "gsm8k.test.jsonl", [number for number, _ in want])
+                self.write_task(f"gsm8k_{name}", "generate_until", "exact_match", [
+                    {"context": f"Question: {p['question']}\nAnswer:", "target": ""}
+                    for p in problems], "generation_kwargs: {until: [], max_gen_toks: "
+                    f"{max(len(ids) for _, ids in want)}, do_sample: false}}")
+                decode = lambda ids: server.post("/detokenize", {"tokens": ids})["prompt"]
+                stops = json.loads((GOLDEN / name / "generation_config.json").read_text())[
+                    "eos_token_id"]
+                stops = stops if isinstance(stops, list) else [stops]
+                for route, backend in (("/v1/completions", "remote"), ("/v1/chat/completions", None)):
+                    samples = self.evaluate(server, route, f"gsm8k_{name}", max_length=1024,
+                                            eos_string="</never>", tokenizer_backend=backend)
+                    for sample, (_, ids) in zip(samples, want, strict=True):
+                        end = next((i for i, t in enumerate(ids) if t in stops), None)
+                        self.assertEqual(sample["filtered_resps"][0].strip(),
+                                         decode(ids[:end]).strip(), route)
 
     def test_rolling_log_likelihood(self):
         with self.serve("mixtral") as server:
