@@ -87,6 +87,39 @@ class Sharing(Case):
             server.post("/v1/completions", {"prompt": "a", "user": "u" * 257}, 400)
 
 
+class Pages(Case):
+    def test_long_answers_that_fill_all_pages_queue_and_come_whole(self):
+        """Whoever starts has pages for the longest it can become; prefixes kept make room."""
+        context, parallel, count = 256, 4, 40
+        bodies = [{"prompt": [3 + (7 * i + k * (i + 1)) % 320 for k in range(180 + i)],
+                   "max_tokens": context - 180 - i, "ignore_eos": True, "temperature": 0}
+                  for i in range(count)]
+        with Server(MIXTRAL, "--parallel", parallel, context=context) as server:
+            answers, most = [None] * count, {"running": 0, "waiting": 0, "kv_pages_used": 0}
+
+            def run(i):
+                answers[i] = server.post("/v1/completions", bodies[i])
+
+            threads = [threading.Thread(target=run, args=(i,)) for i in range(count)]
+            for thread in threads:
+                thread.start()
+            while any(thread.is_alive() for thread in threads):
+                stats = self.stats(server)
+                most = {name: max(value, stats[name]) for name, value in most.items()}
+                self.assertLessEqual(stats["kv_pages_used"], stats["kv_pages"])
+                time.sleep(0.002)
+            for thread in threads:
+                thread.join()
+            for body, answer in zip(bodies, answers):
+                self.assertEqual(answer["usage"]["completion_tokens"], body["max_tokens"])
+            self.assertEqual(most["running"], parallel)
+            self.assertGreater(most["waiting"], count // 2)
+            self.assertGreater(most["kv_pages_used"], stats["kv_pages"] * 0.75)
+            for i in (0, 17, 39):  # Alone they are the same.
+                self.assertEqual(server.post("/v1/completions", bodies[i])["choices"],
+                                 answers[i]["choices"])
+
+
 class Leaving(Case):
     def test_while_it_waits(self):
         with Server(MIXTRAL, "--parallel", 1, context=LONG) as server:
