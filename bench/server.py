@@ -2,14 +2,17 @@
 """Many users of one server at once: prompts that share a system prompt, answers streamed.
 
   bench/server.py MODEL.gguf [--llama-server PATH]
+  bench/server.py MODEL.gguf --overhead
 
 prints total tokens a second and the 99th percentile of the time between tokens, of moxie and, where
-given, of llama.cpp's llama-server in the same run."""
+given, of llama.cpp's llama-server in the same run. With --overhead instead: what a token costs one
+user of the server, alone, over what it costs in `moxie bench`."""
 import argparse
 import http.client
 import json
 import os
 import random
+import statistics
 import subprocess
 import threading
 import time
@@ -67,6 +70,37 @@ def measure(command, port, options):
             "first_token_ms": round(max(mine[0] for mine in times) * 1000 - start * 1000, 1)}
 
 
+def overhead(options):
+    """Decoding in turns with and without the server, and the medians of both."""
+    prompt, tokens = [5 + i % 90 for i in range(64)], 128
+    bench_ms, server_ms = [], []
+    server = [options.moxie, "serve", options.model, "--port", "18431", "--context", "256",
+              "--parallel", "1", "--log", "none"]
+    for _ in range(options.rounds):
+        report = subprocess.run(
+            [options.moxie, "bench", options.model, "--json", "--prompt-tokens", str(len(prompt)),
+             "--generate-tokens", str(tokens), "--repetitions", "3", "--context", "256"],
+            capture_output=True, text=True, check=True).stdout
+        bench_ms.append(1000 / json.loads(report)["decode_tokens_per_s"])
+        process = subprocess.Popen(server, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        try:
+            wait_until_ready(18431, process)
+            runs = []
+            for _ in range(4):
+                times = []
+                stream(18431, prompt, tokens, times)
+                runs.append((times[tokens - 1] - times[0]) * 1000 / (tokens - 1))
+            server_ms.append(statistics.median(runs[1:]))
+        finally:
+            process.terminate()
+            process.wait()
+    bench, served = statistics.median(bench_ms), statistics.median(server_ms)
+    print(json.dumps({"bench_ms": round(bench, 3), "server_ms": round(served, 3),
+                      "overhead_percent": round(100 * (served / bench - 1), 2),
+                      "bench_all_ms": [round(ms, 3) for ms in bench_ms],
+                      "server_all_ms": [round(ms, 3) for ms in server_ms]}, indent=1))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
@@ -76,7 +110,11 @@ def main():
     parser.add_argument("--system", type=int, default=512)
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--generate", type=int, default=64)
+    parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    if options.overhead:
+        return overhead(options)
     context = 64 * -(-(options.system + options.prompt + options.generate) // 64)
     results = {"moxie": measure(
         [options.moxie, "serve", options.model, "--port", "18431", "--parallel", str(options.users),
