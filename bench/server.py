@@ -3,10 +3,12 @@
 
   bench/server.py MODEL.gguf [--llama-server PATH]
   bench/server.py MODEL.gguf --overhead
+  bench/server.py MODEL.gguf --constrained
 
 prints total tokens a second and the 99th percentile of the time between tokens, of moxie and, where
 given, of llama.cpp's llama-server in the same run. With --overhead instead: what a token costs one
-user of the server, alone, over what it costs in `moxie bench`."""
+user of the server, alone, over what it costs in `moxie bench`; with --constrained, what a token
+costs that a JSON schema holds to its form, over what it costs free, after a first answer."""
 import argparse
 import http.client
 import json
@@ -32,11 +34,11 @@ def wait_until_ready(port, process):
         time.sleep(0.1)
 
 
-def stream(port, prompt, tokens, times):
+def stream(port, prompt, tokens, times, **fields):
     connection = http.client.HTTPConnection("127.0.0.1", port)
     connection.request("POST", "/v1/completions", json.dumps({
         "prompt": prompt, "max_tokens": tokens, "temperature": 0, "stream": True,
-        "ignore_eos": True}), {"Content-Type": "application/json"})
+        "ignore_eos": True, **fields}), {"Content-Type": "application/json"})
     response = connection.getresponse()
     for line in response:
         if line.startswith(b"data: {"):
@@ -101,6 +103,36 @@ def overhead(options):
                       "server_all_ms": [round(ms, 3) for ms in server_ms]}, indent=1))
 
 
+ITEM = {"type": "object", "required": ["name", "size", "kind"], "additionalProperties": False,
+        "properties": {"name": {"type": "string", "maxLength": 20}, "size": {"type": "number"},
+                       "kind": {"enum": ["small", "large", "unknown"]}}}
+
+
+def constrained(options):
+    """Decoding in turns with and without a schema, on one server, and the medians of both."""
+    prompt, tokens = [5 + i % 90 for i in range(64)], 128
+    schema = {"json_schema": {"type": "array", "minItems": 500, "items": ITEM}}
+    process = subprocess.Popen(
+        [options.moxie, "serve", options.model, "--port", "18431", "--context", "256",
+         "--parallel", "1", "--log", "none"], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    kinds = {"free_ms": ({}, []), "constrained_ms": (schema, [])}
+    try:
+        wait_until_ready(18431, process)
+        for turn in range(options.rounds + 1):
+            for fields, runs in kinds.values():
+                times = []
+                stream(18431, prompt, tokens, times, **fields)
+                if turn > 0:  # The first fills the masks.
+                    runs.append((times[tokens - 1] - times[0]) * 1000 / (tokens - 1))
+    finally:
+        process.terminate()
+        process.wait()
+    result = {name: round(statistics.median(runs), 3) for name, (_, runs) in kinds.items()}
+    result["overhead_percent"] = round(100 * (result["constrained_ms"] / result["free_ms"] - 1), 2)
+    result["all"] = {name: [round(ms, 3) for ms in runs] for name, (_, runs) in kinds.items()}
+    print(json.dumps(result, indent=1))
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("model")
@@ -111,10 +143,13 @@ def main():
     parser.add_argument("--prompt", type=int, default=128)
     parser.add_argument("--generate", type=int, default=64)
     parser.add_argument("--overhead", action="store_true")
+    parser.add_argument("--constrained", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
     if options.overhead:
         return overhead(options)
+    if options.constrained:
+        return constrained(options)
     context = 64 * -(-(options.system + options.prompt + options.generate) // 64)
     results = {"moxie": measure(
         [options.moxie, "serve", options.model, "--port", "18431", "--parallel", str(options.users),
