@@ -13,9 +13,9 @@ namespace moxie::server {
 struct ConstraintRequest {
   enum class Kind : uint8_t { kFree, kJsonObject, kJsonSchema, kRegex, kChoice, kGrammar };
   Kind kind = Kind::kFree;
-  std::string text;  ///< the schema, expression or grammar
-  std::vector<std::string> choices;
-  std::string field;  ///< that says so
+  std::string text = {};  ///< the schema, expression or grammar
+  std::vector<std::string> choices = {};
+  std::string field = {};  ///< that says so
 };
 
 /// Reads OpenAI's response_format, llama.cpp's grammar and json_schema, or vLLM's
