@@ -144,7 +144,8 @@ MOXIE_LANES V RoundToHalf(V x) {
 template <class I, class V>
 MOXIE_LANES V NeighbourHalf(V half, int step) {
   const V magnitude = Abs(half);
-  const V next = Bits<V>(Bits<I>(magnitude) + step * 0x2000);
+  const I bits = Bits<I>(magnitude) & 0x7fffffff;  // Of zero, Abs may give the negative one.
+  const V next = Bits<V>(bits + step * 0x2000);
   const V small = magnitude + static_cast<float>(step) * 0x1p-24f;
   const I is_small = step > 0 ? magnitude < kLeastNormalHalf : magnitude <= kLeastNormalHalf;
   const V moved = Clamp(is_small ? small : next, 0, kLargestHalf);
