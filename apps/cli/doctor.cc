@@ -123,8 +123,7 @@ void PrintText(const Findings& found) {
               per_second(speeds.memory_bytes_per_s) + " by all");
   if (speeds.disk_bytes_per_s > 0)
     row("disk", found.known.folder + ": " + FormatBytes(found.free_bytes) + " free, " +
-                    per_second(speeds.disk_bytes_per_s) + " read" + " (" + speeds.disk_method +
-                    ")");
+                    per_second(speeds.disk_bytes_per_s) + " read (" + speeds.disk_method + ")");
   if (!found.known.file.empty())
     row("figures", std::string(found.known.measured_now ? "measured now" : "measured before") +
                        ", kept in " + found.known.file);
