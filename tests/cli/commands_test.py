@@ -519,6 +519,14 @@ class Bench(Case):
             self.assertEqual(parts["dense"], 0)
             self.assertGreater(parts["experts"], 0)
 
+    def test_sequences_are_counted_together(self):
+        one, three = (self.bench("--sequences", n) for n in (1, 3))
+        self.assertEqual((one["sequences"], three["sequences"]), (1, 3))
+        self.assertIn("bound", one)
+        self.assertIsNone(three.get("bound"))  # It is one sequence's.
+        rates = ("prefill_tokens_per_s", "decode_tokens_per_s")
+        self.assertTrue(all(three[name] > 0 for name in rates), three)
+
     def test_the_trace_holds_spans_within_spans(self):
         trace = self.folder / "trace.json"
         self.bench("--profile", trace)
