@@ -18,17 +18,20 @@ OrderedJson AnthropicError(const ApiError& error) {
   return {{"type", "error"}, {"error", {{"type", type}, {"message", error.message}}}};
 }
 
-void SendError(const Call& call, const ApiError& error) {
+HttpResponse AnthropicErrorResponse(const ApiError& error) {
   HttpResponse response = ErrorResponse(error);
   response.body = ToText(AnthropicError(error));
-  call.exchange->Send(response);
+  return response;
 }
 
 class MessagesAnswer final : public BlockAnswer {
  public:
-  MessagesAnswer(const Call& call, std::string model, bool stream, int64_t prompt_tokens,
+  MessagesAnswer(ExchangePtr to, std::string model, bool stream, int64_t prompt_tokens,
                  std::optional<ToolCallFormat> tools)
-      : BlockAnswer(call, tools), model_(std::move(model)), stream_(stream), id_(RandomId("msg_")) {
+      : BlockAnswer(std::move(to), tools),
+        model_(std::move(model)),
+        stream_(stream),
+        id_(RandomId("msg_")) {
     if (!stream_) return;
     StartEventStream(exchange());
     OrderedJson message = Head();
@@ -40,7 +43,7 @@ class MessagesAnswer final : public BlockAnswer {
   }
 
   void OnError(const ApiError& error) override {
-    if (!exchange().streaming()) return SendError(call(), error);
+    if (!exchange().streaming()) return exchange().Send(AnthropicErrorResponse(error));
     exchange().Write(ServerSentEvent(AnthropicError(error), "error"));
     exchange().EndStream();
   }
@@ -185,7 +188,6 @@ Json ToOpenAi(const Json& body) {
   if (body.contains("metadata") && body["metadata"].is_object() &&
       body["metadata"].contains("user_id"))
     out["user"] = body["metadata"]["user_id"];
-  if (body.contains("stop_sequences")) out["stop"] = body["stop_sequences"];
   return out;
 }
 
@@ -211,26 +213,29 @@ std::optional<Prepared> Prepare(const Server& server, const Call& call, ApiError
 
 }  // namespace
 
-void PostMessages(Server& server, const Call& call) {
+Continuation PrepareMessages(Server& server, const Call& call) {
   ApiError error;
   std::optional<Prepared> prepared = Prepare(server, call, error);
-  if (!prepared) return SendError(call, error);
+  if (!prepared) return Respond(call, AnthropicErrorResponse(error));
   auto& [asked, request, tools] = *prepared;
   Fields fields(asked.body, error);
   if (!fields.Has("max_tokens")) fields.Fail("max_tokens", " is missing");
   request.max_tokens = fields.Integer("max_tokens", 0, 1, 1 << 30);
   const bool stream = fields.Bool("stream", false);
-  if (!fields.ok()) return SendError(call, error);
-  auto answer = std::make_unique<MessagesAnswer>(call, asked.model, stream,
-                                                 std::ssize(request.prompt), tools);
-  Generate(server, call, asked.host, {std::move(request)}, std::move(answer));
+  if (!fields.ok()) return Respond(call, AnthropicErrorResponse(error));
+  return [&server, exchange = call.exchange, host = asked.host, model = asked.model,
+          request = std::move(request), stream, tools = tools] {
+    auto answer = std::make_unique<MessagesAnswer>(exchange, model, stream,
+                                                   std::ssize(request.prompt), tools);
+    Generate(server, exchange, host, {request}, std::move(answer));
+  };
 }
 
-void PostCountTokens(Server& server, const Call& call) {
+Continuation PrepareCountTokens(Server& server, const Call& call) {
   ApiError error;
   const std::optional<Prepared> prepared = Prepare(server, call, error);
-  if (!prepared) return SendError(call, error);
-  call.exchange->Send({.body = ToText({{"input_tokens", prepared->request.prompt.size()}})});
+  if (!prepared) return Respond(call, AnthropicErrorResponse(error));
+  return Respond(call, {.body = ToText({{"input_tokens", prepared->request.prompt.size()}})});
 }
 
 }  // namespace moxie::server

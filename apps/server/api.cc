@@ -25,6 +25,14 @@ ApiError FromError(const Error& error, std::string param) {
           .code = {}};
 }
 
+ApiError QueueFull(int64_t count, const std::string& what) {
+  return {.status = 429,
+          .message = "the server has " + std::to_string(count) + " " + what + "; try again soon",
+          .type = "rate_limit_error",
+          .param = {},
+          .code = "queue_full"};
+}
+
 std::string ErrorJson(const ApiError& error) {
   const auto text_or_null = [](const std::string& text) {
     return text.empty() ? OrderedJson(nullptr) : OrderedJson(text);
@@ -41,6 +49,10 @@ HttpResponse ErrorResponse(const ApiError& error) {
   if (error.status == 429 || error.status == 503) response.headers.emplace_back("Retry-After", "1");
   if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
+}
+
+Continuation Respond(const Call& call, HttpResponse response) {
+  return [exchange = call.exchange, response = std::move(response)] { exchange->Send(response); };
 }
 
 int64_t UnixTime() {

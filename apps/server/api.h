@@ -1,6 +1,7 @@
 #pragma once
 
 #include <chrono>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -22,6 +23,9 @@ ApiError InvalidRequest(std::string message, std::string param = "");
 /// The library's errors: 400 for what the caller can mend, else 500.
 ApiError FromError(const Error& error, std::string param = "");
 
+/// 429: the server has `count` of `what` and takes no more.
+ApiError QueueFull(int64_t count, const std::string& what);
+
 /// {"error": {"message", "type", "param", "code"}}
 HttpResponse ErrorResponse(const ApiError& error);
 std::string ErrorJson(const ApiError& error);
@@ -29,10 +33,14 @@ std::string ErrorJson(const ApiError& error);
 /// A request on its way through the server.
 struct Call {
   HttpRequest http;
-  std::shared_ptr<Exchange> exchange;
+  ExchangePtr exchange;
   std::string id;   ///< sent back as x-request-id
   std::string key;  ///< "key1", ... for the API key that was given, or empty
 };
+
+/// What a call that was read in another thread leaves to be done in the server's.
+using Continuation = std::function<void()>;
+Continuation Respond(const Call& call, HttpResponse response);
 
 /// Seconds since 1970.
 int64_t UnixTime();

@@ -13,7 +13,7 @@ namespace moxie::server {
 class BlockAnswer : public Answer {
  public:
   /// `tools` is how calls are written, where tools were given.
-  BlockAnswer(const Call& call, std::optional<ToolCallFormat> tools) : Answer(call) {
+  BlockAnswer(ExchangePtr to, std::optional<ToolCallFormat> tools) : Answer(std::move(to)) {
     if (tools) parser_.emplace(*tools);
   }
 

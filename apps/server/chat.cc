@@ -23,11 +23,11 @@ OrderedJson CallJson(const ToolCall& call) {
 class ChatAnswer final : public OpenAiAnswer {
  public:
   /// `tools` is how calls are written, where tools were given.
-  ChatAnswer(const Call& call, const ModelCall& asked, const AnswerForm& form,
+  ChatAnswer(ExchangePtr to, std::shared_ptr<ModelHost> host, const AnswerForm& form,
              std::optional<ToolCallFormat> tools)
-      : OpenAiAnswer(call, form, {"chat.completion", "chat.completion.chunk", "chatcmpl-"},
+      : OpenAiAnswer(std::move(to), form, {"chat.completion", "chat.completion.chunk", "chatcmpl-"},
                      static_cast<size_t>(form.n)),
-        host_(asked.host),
+        host_(std::move(host)),
         logprobs_(choices(), OrderedJson::array()),
         calls_begun_(choices()) {
     if (tools) parsers_.assign(choices(), ToolCallParser(*tools));
@@ -122,9 +122,9 @@ class ChatAnswer final : public OpenAiAnswer {
 
 }  // namespace
 
-void PostChatCompletions(Server& server, const Call& call) {
+Continuation PrepareChatCompletions(Server& server, const Call& call) {
   ApiError error;
-  const auto respond = [&] { call.exchange->Send(ErrorResponse(error)); };
+  const auto respond = [&] { return Respond(call, ErrorResponse(error)); };
   const auto asked = ReadModelCall(server, call, error);
   if (!asked) return respond();
   Fields fields(asked->body, error);
@@ -142,8 +142,11 @@ void PostChatCompletions(Server& server, const Call& call) {
   if (!fields.ok() || !Prepare(*asked->host, chat, request, error)) return respond();
   std::optional<ToolCallFormat> tools;
   if (chat.has_tools()) tools = FormatOf(*asked->host);
-  Generate(server, call, asked->host, Repeat(request, form.n),
-           std::make_unique<ChatAnswer>(call, *asked, form, tools));
+  return [&server, exchange = call.exchange, host = asked->host, requests = Repeat(request, form.n),
+          form, tools] {
+    Generate(server, exchange, host, requests,
+             std::make_unique<ChatAnswer>(exchange, host, form, tools));
+  };
 }
 
 }  // namespace moxie::server

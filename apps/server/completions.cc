@@ -32,8 +32,8 @@ struct Choice {
 
 class CompletionsAnswer final : public OpenAiAnswer {
  public:
-  CompletionsAnswer(const Call& call, std::shared_ptr<ModelHost> host, Wanted wanted)
-      : OpenAiAnswer(call, wanted.form, {"text_completion", "text_completion", "cmpl-"},
+  CompletionsAnswer(ExchangePtr to, std::shared_ptr<ModelHost> host, Wanted wanted)
+      : OpenAiAnswer(std::move(to), wanted.form, {"text_completion", "text_completion", "cmpl-"},
                      wanted.prompts.size() * static_cast<size_t>(wanted.best_of)),
         host_(std::move(host)),
         wanted_(std::move(wanted)),
@@ -125,9 +125,9 @@ class CompletionsAnswer final : public OpenAiAnswer {
 
 }  // namespace
 
-void PostCompletions(Server& server, const Call& call) {
+Continuation PrepareCompletions(Server& server, const Call& call) {
   ApiError error;
-  const auto respond = [&] { call.exchange->Send(ErrorResponse(error)); };
+  const auto respond = [&] { return Respond(call, ErrorResponse(error)); };
   const auto asked = ReadModelCall(server, call, error);
   if (!asked) return respond();
   Fields fields(asked->body, error);
@@ -166,8 +166,11 @@ void PostCompletions(Server& server, const Call& call) {
     request.prompt = prompt;
     for (Request& choice : Repeat(request, wanted.best_of)) requests.push_back(std::move(choice));
   }
-  auto answer = std::make_unique<CompletionsAnswer>(call, asked->host, std::move(wanted));
-  Generate(server, call, asked->host, std::move(requests), std::move(answer));
+  return [&server, exchange = call.exchange, host = asked->host, requests = std::move(requests),
+          wanted = std::move(wanted)] {
+    Generate(server, exchange, host, requests,
+             std::make_unique<CompletionsAnswer>(exchange, host, wanted));
+  };
 }
 
 }  // namespace moxie::server

@@ -41,6 +41,7 @@ void ConnectionExchange::Write(std::string_view bytes) {
 void ConnectionExchange::Detach() {
   if (sink_ == nullptr) return;
   sink_ = nullptr;
+  detached_ = true;
   if (const auto gone = std::exchange(gone_, nullptr)) gone();
 }
 

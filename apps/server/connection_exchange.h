@@ -1,5 +1,6 @@
 #pragma once
 
+#include <atomic>
 #include <functional>
 #include <memory>
 #include <string>
@@ -34,6 +35,7 @@ class ConnectionExchange final : public Exchange {
   void EndStream() override { Put(chunked_ ? "0\r\n\r\n" : "", true); }
   void OnGone(std::function<void()> gone) override { gone_ = std::move(gone); }
   bool streaming() const override { return streaming_; }
+  bool gone() const override { return detached_; }
 
   /// The connection has ended.
   void Detach();
@@ -47,6 +49,7 @@ class ConnectionExchange final : public Exchange {
   bool head_only_;
   bool chunked_ = false;
   bool streaming_ = false;
+  std::atomic<bool> detached_ = false;
 };
 
 }  // namespace moxie::server

@@ -35,8 +35,8 @@ void Normalize(std::vector<float>& vector) {
 
 class EmbeddingsAnswer final : public Answer {
  public:
-  EmbeddingsAnswer(const Call& call, std::string model, bool base64, size_t prompts)
-      : Answer(call), model_(std::move(model)), base64_(base64), data_(prompts) {}
+  EmbeddingsAnswer(ExchangePtr to, std::string model, bool base64, size_t prompts)
+      : Answer(std::move(to)), model_(std::move(model)), base64_(base64), data_(prompts) {}
 
   void OnToken(size_t /*choice*/, const Token& /*token*/) override {}
   void OnChoice(size_t choice, Completion completion) override {
@@ -67,9 +67,9 @@ class EmbeddingsAnswer final : public Answer {
 
 }  // namespace
 
-void PostEmbeddings(Server& server, const Call& call) {
+Continuation PrepareEmbeddings(Server& server, const Call& call) {
   ApiError error;
-  const auto respond = [&] { call.exchange->Send(ErrorResponse(error)); };
+  const auto respond = [&] { return Respond(call, ErrorResponse(error)); };
   const auto asked = ReadModelCall(server, call, error);
   if (!asked) return respond();
   Fields fields(asked->body, error);
@@ -92,9 +92,11 @@ void PostEmbeddings(Server& server, const Call& call) {
     request.prompt = prompt;
     requests.push_back(request);
   }
-  Generate(
-      server, call, asked->host, std::move(requests),
-      std::make_unique<EmbeddingsAnswer>(call, asked->model, encoding == "base64", prompts.size()));
+  return [&server, exchange = call.exchange, host = asked->host, model = asked->model,
+          requests = std::move(requests), base64 = encoding == "base64"] {
+    auto answer = std::make_unique<EmbeddingsAnswer>(exchange, model, base64, requests.size());
+    Generate(server, exchange, host, requests, std::move(answer));
+  };
 }
 
 }  // namespace moxie::server

@@ -12,8 +12,8 @@ class Generation : public std::enable_shared_from_this<Generation> {
   Generation(Server& server, std::shared_ptr<ModelHost> host, std::unique_ptr<Answer> answer)
       : server_(server), host_(std::move(host)), answer_(std::move(answer)) {}
 
-  void Start(const Call& call, std::vector<Request> requests) {
-    call.exchange->OnGone([self = weak_from_this()] {
+  void Start(Exchange& exchange, std::vector<Request> requests) {
+    exchange.OnGone([self = weak_from_this()] {
       if (const auto generation = self.lock()) generation->Abandon();
     });
     left_ = requests.size();
@@ -129,17 +129,13 @@ void Answer::OnError(const ApiError& error) {
   exchange().EndStream();
 }
 
-void Generate(Server& server, const Call& call, const std::shared_ptr<ModelHost>& host,
+void Generate(Server& server, const ExchangePtr& exchange, const std::shared_ptr<ModelHost>& host,
               std::vector<Request> requests, std::unique_ptr<Answer> answer) {
   const auto more = static_cast<int64_t>(requests.size());
   if (server.unfinished > 0 && server.unfinished + more > server.options().limits.unfinished)
-    return answer->OnError({.status = 429,
-                            .message = "the server has " + std::to_string(server.unfinished) +
-                                       " answers to finish; try again soon",
-                            .type = "rate_limit_error",
-                            .param = {},
-                            .code = "queue_full"});
-  std::make_shared<Generation>(server, host, std::move(answer))->Start(call, std::move(requests));
+    return answer->OnError(QueueFull(server.unfinished, "answers to finish"));
+  std::make_shared<Generation>(server, host, std::move(answer))
+      ->Start(*exchange, std::move(requests));
 }
 
 Request ReadRequest(Fields& fields, const Call& call, const RequestLimits& limits) {
@@ -170,7 +166,8 @@ Request ReadRequest(Fields& fields, const Call& call, const RequestLimits& limit
                       ? static_cast<uint64_t>(fields.Integer("seed", 0, -kMostSeed, kMostSeed))
                       : RandomSeed();
   ReadLogitBias(fields, limits, sampling);
-  request.stop = fields.Strings("stop", static_cast<size_t>(limits.stop_strings),
+  const char* stop = fields.Has("stop_sequences") ? "stop_sequences" : "stop";
+  request.stop = fields.Strings(stop, static_cast<size_t>(limits.stop_strings),
                                 static_cast<size_t>(limits.stop_bytes));
   request.end_at_stop_tokens = !fields.Bool("ignore_eos", false);
   return request;

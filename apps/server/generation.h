@@ -12,7 +12,7 @@ namespace moxie::server {
 /// number of times and OnChoice once for each choice, choices mixed as they come; then OnEnd once.
 class Answer {
  public:
-  explicit Answer(const Call& call) : call_(call) {}
+  explicit Answer(ExchangePtr to) : exchange_(std::move(to)) {}
   virtual ~Answer() = default;
   virtual void OnToken(size_t choice, const Token& token) = 0;
   virtual void OnChoice(size_t choice, Completion completion) = 0;
@@ -21,16 +21,15 @@ class Answer {
   virtual void OnError(const ApiError& error);
 
  protected:
-  const Call& call() const { return call_; }
-  Exchange& exchange() const { return *call_.exchange; }
+  Exchange& exchange() const { return *exchange_; }
 
  private:
-  Call call_;
+  ExchangePtr exchange_;
 };
 
 /// Runs the requests, one a choice, and has `answer` write what comes. The client's leaving cancels
 /// all of them. Refuses (through `answer`) where too much is unfinished already.
-void Generate(Server& server, const Call& call, const std::shared_ptr<ModelHost>& host,
+void Generate(Server& server, const ExchangePtr& exchange, const std::shared_ptr<ModelHost>& host,
               std::vector<Request> requests, std::unique_ptr<Answer> answer);
 
 /// The request of what all protocols' bodies may have: whose it is (the key and the field user, or

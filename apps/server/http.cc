@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/ssl/context.hpp>
+#include <boost/asio/thread_pool.hpp>
 #include <csignal>
 #include <optional>
 #include <string>
@@ -58,6 +59,7 @@ class AsioServer final : public HttpServer {
   int port() const override { return acceptor_.local_endpoint().port(); }
   int64_t connections() const override { return count_; }
   void Post(std::function<void()> task) override { asio::post(context_, std::move(task)); }
+  void Offload(std::function<void()> task) override { asio::post(helpers_, std::move(task)); }
 
   void Run(Handler handler, std::function<void()> on_drain) override {
     shared_->handler = std::move(handler);
@@ -67,6 +69,8 @@ class AsioServer final : public HttpServer {
     AwaitSignal();
     Accept();
     context_.run();
+    helpers_.stop();
+    helpers_.join();
   }
 
  private:
@@ -150,7 +154,10 @@ class AsioServer final : public HttpServer {
     connection->Start();
   }
 
+  static constexpr size_t kHelpers = 4;
+
   asio::io_context context_{1};
+  asio::thread_pool helpers_{kHelpers};
   std::shared_ptr<ServerState> shared_;
   std::optional<asio::ssl::context> tls_;
   Tcp::acceptor acceptor_;

@@ -35,7 +35,8 @@ struct HttpResponse {
 };
 
 /// The answer to one request: either one Send, or StartStream, any number of Write, and EndStream.
-/// Used in the server's thread only. Whatever is written after the client has gone is dropped.
+/// Used in the server's thread only, but for `gone`. Whatever is written after the client has gone
+/// is dropped.
 class Exchange {
  public:
   virtual ~Exchange() = default;
@@ -47,7 +48,11 @@ class Exchange {
   /// `gone` is called at most once, if the connection ends before the answer does.
   virtual void OnGone(std::function<void()> gone) = 0;
   virtual bool streaming() const = 0;
+  /// Whether the connection has ended. From any thread.
+  virtual bool gone() const = 0;
 };
+
+using ExchangePtr = std::shared_ptr<Exchange>;
 
 struct HttpLimits {
   int64_t body_bytes = int64_t{32} << 20;
@@ -72,7 +77,7 @@ struct HttpOptions {
 /// memory alone.
 class HttpServer {
  public:
-  using Handler = std::function<void(HttpRequest, std::shared_ptr<Exchange>)>;
+  using Handler = std::function<void(HttpRequest, ExchangePtr)>;
 
   /// Listens; connections wait until Run.
   /// Errors: kIo where the address cannot be had; kInvalidInput for certificates that do not load.
@@ -85,6 +90,9 @@ class HttpServer {
   virtual void Run(Handler handler, std::function<void()> on_drain) = 0;
   /// Has `task` called in the server's thread. From any thread.
   virtual void Post(std::function<void()> task) = 0;
+  /// Has `task` called in one of a few threads beside the server's, all of which have ended when
+  /// Run returns. From any thread.
+  virtual void Offload(std::function<void()> task) = 0;
   virtual int64_t connections() const = 0;
 };
 

@@ -74,8 +74,9 @@ int64_t Fields::Integer(const char* name, int64_t absent, int64_t least, int64_t
   if (field == nullptr) return absent;
   // Also 3.0, which some clients send; a number too large for int64 is out of any range here.
   const double value = field->is_number() ? field->get<double>() : NAN;
+  // The largest int64 rounds up to 2^63, which is none.
   if (!(value >= static_cast<double>(least) && value <= static_cast<double>(most)) ||
-      value != std::floor(value)) {
+      value >= 0x1p63 || value != std::floor(value)) {
     Fail(name, " must be an integer from " + std::to_string(least) + " to " + std::to_string(most));
     return absent;
   }

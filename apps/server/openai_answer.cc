@@ -11,8 +11,8 @@ AnswerForm ReadAnswerForm(Fields& fields, const std::string& model, const Reques
   return form;
 }
 
-OpenAiAnswer::OpenAiAnswer(const Call& call, AnswerForm form, const Names& names, size_t choices)
-    : Answer(call),
+OpenAiAnswer::OpenAiAnswer(ExchangePtr to, AnswerForm form, const Names& names, size_t choices)
+    : Answer(std::move(to)),
       form_(std::move(form)),
       names_(names),
       id_(RandomId(names.id)),

@@ -31,7 +31,7 @@ class OpenAiAnswer : public Answer {
     const char* id;
   };
 
-  OpenAiAnswer(const Call& call, AnswerForm form, const Names& names, size_t choices);
+  OpenAiAnswer(ExchangePtr to, AnswerForm form, const Names& names, size_t choices);
   void OnEnd() override;
 
  protected:

@@ -13,16 +13,16 @@ namespace {
 class ResponsesAnswer final : public BlockAnswer {
  public:
   /// `told` is what the answer repeats of the request.
-  ResponsesAnswer(const Call& call, const ModelCall& asked, bool stream, OrderedJson told,
+  ResponsesAnswer(ExchangePtr to, const std::string& model, bool stream, const OrderedJson& told,
                   std::optional<ToolCallFormat> tools)
-      : BlockAnswer(call, tools), stream_(stream) {
+      : BlockAnswer(std::move(to), tools), stream_(stream) {
     response_ = {{"id", RandomId("resp_")},
                  {"object", "response"},
                  {"created_at", UnixTime()},
                  {"status", "in_progress"},
                  {"error", nullptr},
                  {"incomplete_details", nullptr},
-                 {"model", asked.model},
+                 {"model", model},
                  {"output", OrderedJson::array()},
                  {"usage", nullptr},
                  {"previous_response_id", nullptr},
@@ -192,7 +192,6 @@ Json ToChat(const Json& body, ApiError& error) {
     fields.Fail("previous_response_id",
                 " is not supported: nothing is stored; send all of the input");
   if (fields.Bool("background", false)) fields.Fail("background", " is not supported");
-  if (fields.Has("max_output_tokens")) out["max_completion_tokens"] = body["max_output_tokens"];
   if (const Json* tools = fields.Array("tools")) {
     out["tools"] = Json::array();
     for (const Json& tool : *tools) {
@@ -234,9 +233,9 @@ OrderedJson Told(const Json& body, const Request& request, const ChatRequest& ch
 
 }  // namespace
 
-void PostResponses(Server& server, const Call& call) {
+Continuation PrepareResponses(Server& server, const Call& call) {
   ApiError error;
-  const auto respond = [&] { call.exchange->Send(ErrorResponse(error)); };
+  const auto respond = [&] { return Respond(call, ErrorResponse(error)); };
   const std::optional<Json> body = ParseBody(call.http.body, error);
   if (!body) return respond();
   Json chat_body = ToChat(*body, error);
@@ -245,15 +244,17 @@ void PostResponses(Server& server, const Call& call) {
   if (!asked) return respond();
   Fields fields(asked->body, error);
   Request request = ReadRequest(fields, call, server.options().limits);
-  request.max_tokens = fields.Integer("max_completion_tokens", -1, 0, 1 << 30);
+  request.max_tokens = fields.Integer("max_output_tokens", -1, 0, 1 << 30);
   const bool stream = fields.Bool("stream", false);
   const ChatRequest chat = ReadChatRequest(fields);
   if (!fields.ok() || !Prepare(*asked->host, chat, request, error)) return respond();
   std::optional<ToolCallFormat> tools;
   if (chat.has_tools()) tools = FormatOf(*asked->host);
-  auto answer =
-      std::make_unique<ResponsesAnswer>(call, *asked, stream, Told(*body, request, chat), tools);
-  Generate(server, call, asked->host, {std::move(request)}, std::move(answer));
+  return [&server, exchange = call.exchange, host = asked->host, model = asked->model,
+          told = Told(*body, request, chat), request = std::move(request), stream, tools] {
+    Generate(server, exchange, host, {request},
+             std::make_unique<ResponsesAnswer>(exchange, model, stream, told, tools));
+  };
 }
 
 }  // namespace moxie::server

@@ -4,19 +4,20 @@
 
 namespace moxie::server {
 
-// One function for each route. Each reads the call, and sends the answer now or later.
+// One function for each route. Each reads the call, and sends the answer now or later. Those named
+// Prepare... read it in another thread, and return what is to be done in the server's.
 
 // completions.cc
-void PostCompletions(Server& server, const Call& call);
+Continuation PrepareCompletions(Server& server, const Call& call);
 // chat.cc
-void PostChatCompletions(Server& server, const Call& call);
+Continuation PrepareChatCompletions(Server& server, const Call& call);
 // embeddings.cc
-void PostEmbeddings(Server& server, const Call& call);
+Continuation PrepareEmbeddings(Server& server, const Call& call);
 // responses.cc
-void PostResponses(Server& server, const Call& call);
+Continuation PrepareResponses(Server& server, const Call& call);
 // anthropic.cc
-void PostMessages(Server& server, const Call& call);
-void PostCountTokens(Server& server, const Call& call);
+Continuation PrepareMessages(Server& server, const Call& call);
+Continuation PrepareCountTokens(Server& server, const Call& call);
 // info.cc
 void GetProps(Server& server, const Call& call);
 void GetHealth(Server& server, const Call& call);
@@ -29,8 +30,8 @@ void PostReload(Server& server, const Call& call);
 void GetStats(Server& server, const Call& call);
 void GetMetrics(Server& server, const Call& call);
 // tokens.cc
-void PostTokenize(Server& server, const Call& call);
-void PostDetokenize(Server& server, const Call& call);
+Continuation PrepareTokenize(Server& server, const Call& call);
+Continuation PrepareDetokenize(Server& server, const Call& call);
 void GetTokenizerInfo(Server& server, const Call& call);
 // page.cc
 void GetPage(Server& server, const Call& call);

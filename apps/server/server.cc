@@ -9,21 +9,21 @@
 namespace moxie::server {
 namespace {
 
-using RouteHandler = void (*)(Server&, const Call&);
-
 struct RouteEntry {
   const char* method;
   const char* path;  ///< ends with '/' where it is a beginning
-  RouteHandler handler;
+  void (*handle)(Server&, const Call&) = nullptr;
+  /// Instead of `handle`, where reading the call may take long.
+  Continuation (*prepare)(Server&, const Call&) = nullptr;
   bool needs_key = true;
 };
 
 constexpr RouteEntry kRoutes[] = {
-    {"GET", "/", GetPage, false},
-    {"GET", "/page/", GetPage, false},
-    {"GET", "/openapi.json", GetPage, false},
-    {"GET", "/health", GetHealth, false},
-    {"GET", "/ready", GetReady, false},
+    {"GET", "/", GetPage, nullptr, false},
+    {"GET", "/page/", GetPage, nullptr, false},
+    {"GET", "/openapi.json", GetPage, nullptr, false},
+    {"GET", "/health", GetHealth, nullptr, false},
+    {"GET", "/ready", GetReady, nullptr, false},
     {"GET", "/metrics", GetMetrics},
     {"GET", "/props", GetProps},
     {"GET", "/slots", GetSlots},
@@ -31,14 +31,14 @@ constexpr RouteEntry kRoutes[] = {
     {"POST", "/moxie/reload", PostReload},
     {"GET", "/v1/models", GetModels},
     {"GET", "/v1/models/", GetModel},
-    {"POST", "/v1/completions", PostCompletions},
-    {"POST", "/v1/chat/completions", PostChatCompletions},
-    {"POST", "/v1/responses", PostResponses},
-    {"POST", "/v1/embeddings", PostEmbeddings},
-    {"POST", "/v1/messages", PostMessages},
-    {"POST", "/v1/messages/count_tokens", PostCountTokens},
-    {"POST", "/tokenize", PostTokenize},
-    {"POST", "/detokenize", PostDetokenize},
+    {"POST", "/v1/completions", nullptr, PrepareCompletions},
+    {"POST", "/v1/chat/completions", nullptr, PrepareChatCompletions},
+    {"POST", "/v1/responses", nullptr, PrepareResponses},
+    {"POST", "/v1/embeddings", nullptr, PrepareEmbeddings},
+    {"POST", "/v1/messages", nullptr, PrepareMessages},
+    {"POST", "/v1/messages/count_tokens", nullptr, PrepareCountTokens},
+    {"POST", "/tokenize", nullptr, PrepareTokenize},
+    {"POST", "/detokenize", nullptr, PrepareDetokenize},
     {"GET", "/tokenizer_info", GetTokenizerInfo},
 };
 
@@ -58,8 +58,7 @@ bool IsTame(std::string_view id) {
 /// Adds to every answer what all have in common, and logs it when it is complete.
 class TrackedExchange final : public Exchange {
  public:
-  TrackedExchange(std::shared_ptr<Exchange> inner, Headers headers, const Log& log,
-                  OrderedJson fields)
+  TrackedExchange(ExchangePtr inner, Headers headers, const Log& log, OrderedJson fields)
       : inner_(std::move(inner)),
         headers_(std::move(headers)),
         log_(log),
@@ -79,6 +78,7 @@ class TrackedExchange final : public Exchange {
   }
   void OnGone(std::function<void()> gone) override { inner_->OnGone(std::move(gone)); }
   bool streaming() const override { return inner_->streaming(); }
+  bool gone() const override { return inner_->gone(); }
 
  private:
   HttpResponse WithHeaders(const HttpResponse& response) {
@@ -98,7 +98,7 @@ class TrackedExchange final : public Exchange {
     log_.Write("request", fields_);
   }
 
-  std::shared_ptr<Exchange> inner_;
+  ExchangePtr inner_;
   Headers headers_;
   const Log log_;  // Its own: it may outlive the server.
   OrderedJson fields_;
@@ -173,14 +173,18 @@ void Server::Reload(const std::string& name, ReloadHandler done) {
 void Server::Replace(const std::string& path, const std::shared_ptr<ModelHost>& host) {
   std::erase_if(hosts_, [](const auto& known) { return known.expired(); });
   hosts_.push_back(host);
+  const std::lock_guard lock(models_mutex_);
   for (const ServedModel& served : options_.models) {
     if (served.path == path) models_[served.name] = host;
   }
 }
 
 std::shared_ptr<ModelHost> Server::FindModel(const std::string& name, ApiError& error) const {
-  const auto found = models_.find(name);
-  if (found != models_.end()) return found->second;
+  {
+    const std::lock_guard lock(models_mutex_);
+    const auto found = models_.find(name);
+    if (found != models_.end()) return found->second;
+  }
   error = {.status = 404,
            .message = "there is no model " + name + " here (GET /v1/models lists them)",
            .type = "invalid_request_error",
@@ -189,7 +193,7 @@ std::shared_ptr<ModelHost> Server::FindModel(const std::string& name, ApiError& 
   return nullptr;
 }
 
-void Server::Handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
+void Server::Handle(HttpRequest request, ExchangePtr exchange) {
   const std::string_view given = request.Header("x-request-id");
   Call call{std::move(request), nullptr, IsTame(given) ? std::string(given) : RandomId("req_"), ""};
   const ApiError refused = [&] {
@@ -217,6 +221,22 @@ void Server::Handle(HttpRequest request, std::shared_ptr<Exchange> exchange) {
   Route(call);
 }
 
+/// Long texts, schemas and conversations take their time, during which streams go on.
+void Server::Prepare(const Call& call, Preparation prepare) {
+  if (preparing >= options_.limits.unfinished)
+    return call.exchange->Send(ErrorResponse(QueueFull(preparing, "requests to read")));
+  ++preparing;
+  http_.Offload([this, call, prepare]() mutable {
+    Continuation rest;
+    if (!call.exchange->gone()) rest = prepare(*this, call);
+    // Nothing of the call stays here: it belongs to the server's thread.
+    http_.Post([this, call = std::move(call), rest = std::move(rest)] {
+      --preparing;
+      if (rest && !call.exchange->gone()) rest();
+    });
+  });
+}
+
 void Server::Route(const Call& call) {
   if (call.http.method == "OPTIONS")
     return call.exchange->Send({.status = 204, .content_type = ""});
@@ -224,8 +244,9 @@ void Server::Route(const Call& call) {
   const std::string method = call.http.method == "HEAD" ? "GET" : call.http.method;
   for (const RouteEntry& route : kRoutes) {
     if (!Matches(route, call.http.path)) continue;
-    if (method == route.method) return route.handler(*this, call);
     allowed = route.method;
+    if (method != allowed) continue;
+    return route.prepare != nullptr ? Prepare(call, route.prepare) : route.handle(*this, call);
   }
   ApiError error = InvalidRequest("there is no " + call.http.path + " here");
   error.status = 404;
@@ -251,11 +272,9 @@ Result<void> Serve(const ServeOptions& options,
   const bool is_v6 = options.http.host.find(':') != std::string::npos;
   const std::string host = is_v6 ? "[" + options.http.host + "]" : options.http.host;
   on_ready(scheme + "://" + host + ":" + std::to_string(http->port()));
-  http->Run(
-      [&](HttpRequest request, std::shared_ptr<Exchange> exchange) {
-        server.Handle(std::move(request), std::move(exchange));
-      },
-      [&] { server.StartDraining(); });
+  http->Run([&](HttpRequest request,
+                ExchangePtr exchange) { server.Handle(std::move(request), std::move(exchange)); },
+            [&] { server.StartDraining(); });
   return {};
 }
 

@@ -4,6 +4,7 @@
 #include <functional>
 #include <map>
 #include <memory>
+#include <mutex>
 #include <string>
 #include <thread>
 #include <vector>
@@ -51,7 +52,7 @@ struct ServeOptions {
 Result<void> Serve(const ServeOptions& options,
                    const std::function<void(const std::string& url)>& on_ready);
 
-/// What the routes share. Used in the server's thread only.
+/// What the routes share. Used in the server's thread only, but for options and FindModel.
 class Server {
  public:
   Server(const ServeOptions& options, HttpServer& http);
@@ -68,7 +69,7 @@ class Server {
   /// reload is under way. The old one goes on then.
   using ReloadHandler = std::function<void(Result<std::shared_ptr<ModelHost>>)>;
   void Reload(const std::string& name, ReloadHandler done);
-  void Handle(HttpRequest request, std::shared_ptr<Exchange> exchange);
+  void Handle(HttpRequest request, ExchangePtr exchange);
   void StartDraining() { draining_ = true; }
 
   const ServeOptions& options() const { return options_; }
@@ -86,10 +87,14 @@ class Server {
   const std::string& default_name() const { return options_.models.front().name; }
 
   int64_t unfinished = 0;  ///< choices queued and running
+  int64_t preparing = 0;   ///< calls that are read in other threads
   Latencies latencies;
 
  private:
+  using Preparation = Continuation (*)(Server&, const Call&);
+
   void Route(const Call& call);
+  void Prepare(const Call& call, Preparation prepare);
   Result<std::shared_ptr<ModelHost>> Open(const std::string& path, const ModelOptions& model) const;
   void Replace(const std::string& path, const std::shared_ptr<ModelHost>& host);
 
@@ -97,6 +102,7 @@ class Server {
   HttpServer& http_;
   Access access_;
   Log log_;
+  mutable std::mutex models_mutex_;  // Held where models_ is written, or read by another thread.
   std::map<std::string, std::shared_ptr<ModelHost>> models_;
   std::vector<std::weak_ptr<ModelHost>> hosts_;  // Also those that only finish what they began.
   double memory_bytes_per_s_ = 0;

@@ -188,9 +188,13 @@ void GetMetrics(Server& server, const Call& call) {
     text.Value("moxie_decode_bound_tokens_per_second", {{"model", name}},
                server.DecodeBound(*host));
   WriteLatencies(server.latencies, text);
-  text.Family("moxie_http_connections", "gauge", "Open connections");
-  text.Value("moxie_http_connections", OrderedJson::object(),
-             static_cast<double>(server.http().connections()));
+  const auto gauge = [&](const char* name, const char* help, int64_t value) {
+    text.Family(name, "gauge", help);
+    text.Value(name, OrderedJson::object(), static_cast<double>(value));
+  };
+  gauge("moxie_requests_preparing", "Requests read in other threads, not yet queued",
+        server.preparing);
+  gauge("moxie_http_connections", "Open connections", server.http().connections());
   call.exchange->Send(
       {.content_type = "text/plain; version=0.0.4; charset=utf-8", .body = text.text()});
 }

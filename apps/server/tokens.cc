@@ -5,10 +5,10 @@
 #include "server/routes.h"
 
 namespace moxie::server {
-void PostTokenize(Server& server, const Call& call) {
+Continuation PrepareTokenize(Server& server, const Call& call) {
   ApiError error;
   const auto asked = ReadModelCall(server, call, error);
-  if (!asked) return call.exchange->Send(ErrorResponse(error));
+  if (!asked) return Respond(call, ErrorResponse(error));
   Fields fields(asked->body, error);
   // "prompt" as vLLM's, "content" as llama.cpp's server calls it.
   const char* name = fields.Has("content") ? "content" : "prompt";
@@ -16,17 +16,17 @@ void PostTokenize(Server& server, const Call& call) {
   const std::string text = fields.String(name);
   const EncodeOptions options{.add_special = fields.Bool("add_special_tokens", true),
                               .parse_special = fields.Bool("parse_special", true)};
-  if (!fields.ok()) return call.exchange->Send(ErrorResponse(error));
+  if (!fields.ok()) return Respond(call, ErrorResponse(error));
   const std::vector<TokenId> ids = asked->host->model().tokenizer().Encode(text, options);
-  call.exchange->Send({.body = ToText({{"count", ids.size()},
-                                       {"max_model_len", asked->host->model().context()},
-                                       {"tokens", ids}})});
+  return Respond(call, {.body = ToText({{"count", ids.size()},
+                                        {"max_model_len", asked->host->model().context()},
+                                        {"tokens", ids}})});
 }
 
-void PostDetokenize(Server& server, const Call& call) {
+Continuation PrepareDetokenize(Server& server, const Call& call) {
   ApiError error;
   const auto asked = ReadModelCall(server, call, error);
-  if (!asked) return call.exchange->Send(ErrorResponse(error));
+  if (!asked) return Respond(call, ErrorResponse(error));
   Fields fields(asked->body, error);
   const Json* tokens = fields.Array("tokens");
   if (tokens == nullptr) fields.Fail("tokens", " is missing");
@@ -39,9 +39,9 @@ void PostDetokenize(Server& server, const Call& call) {
     }
     ids.push_back(static_cast<TokenId>(id));
   }
-  if (!fields.ok()) return call.exchange->Send(ErrorResponse(error));
+  if (!fields.ok()) return Respond(call, ErrorResponse(error));
   const std::string text = asked->host->model().tokenizer().Decode(ids, false);
-  call.exchange->Send({.body = ToText({{"prompt", text}, {"content", text}})});
+  return Respond(call, {.body = ToText({{"prompt", text}, {"content", text}})});
 }
 
 void GetTokenizerInfo(Server& server, const Call& call) {

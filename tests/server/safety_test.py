@@ -45,11 +45,11 @@ class Fields(Case):
                 "n": (-1, 0, 17, 1e30, "2", 1.5), "max_tokens": (-1, 1 << 40, -1e30, "x", [1]),
                 "temperature": (-0.1, 1e9, "hot"), "top_p": (-1, 1.01), "min_p": (2,),
                 "top_k": (-2, 1 << 40), "presence_penalty": (3,), "frequency_penalty": (-2.5,),
-                "repeat_penalty": (0, -1), "logprobs": (-1, 21, 1 << 70), "seed": (1.5, "a", 1e30),
+                "repeat_penalty": (0, -1), "logprobs": (-1, 21, 1 << 70), "seed": (1.5, "a", 1e30, 1 << 63, float(1 << 63), -1e19),
                 "stop": (["x"] * 17, 5, ["a", 1], "y" * 300), "echo": ("yes",), "stream": (1,),
                 "logit_bias": ({"-1": 1}, {"x": 1}, {"1": 101}, {"1": "a"}, [1],
                                {"99999999999": 1}, {str(i): 0 for i in range(1025)}),
-                "best_of": (0, 17, "x"), "suffix": ("x",), "prompt": (7, {}, [1.5], [[1], "a"], [[[1]]]),
+                "best_of": (0, 17, "x"), "priority": (1.5, 1001, -1001, 1e30, "high"), "suffix": ("x",), "prompt": (7, {}, [1.5], [[1], "a"], [[[1]]]),
         }.items():
             for value in values:
                 if field == "prompt" and value == [[1], "a"]:
@@ -57,6 +57,38 @@ class Fields(Case):
                 with self.subTest(field=field, value=str(value)[:60]):
                     self.refused("/v1/completions", {"prompt": "a", "max_tokens": 1,
                                                      field: value}, field)
+
+    def test_numbers_out_of_range_are_refused_in_every_protocol(self):
+        chat = {"messages": [{"role": "user", "content": "a"}], "max_tokens": 1}
+        huge = (-1, 1 << 40, 1e30, -1e30, 1.5, "x", [1])
+        cases = {
+            "/v1/chat/completions": (dict(chat, logprobs=True), {
+                "n": (0, 17, *huge), "max_tokens": huge, "max_completion_tokens": huge,
+                "top_logprobs": (21, 1 << 70, *huge), "seed": (1 << 63, 1e30),
+                "logprobs": (1, "yes"), "priority": (1001, -1e30), "stop": (["x"] * 17, [7]),
+                "logit_bias": ({"-1": 1}, {"1": -101}, {"99999999999": 1})}),
+            "/v1/responses": ({"input": "a", "max_output_tokens": 1}, {
+                "max_output_tokens": huge, "temperature": (-1, 1e9), "top_p": (1.5,)}),
+            "/v1/messages": (chat, {
+                "max_tokens": (0, *huge), "temperature": (-1,), "top_k": (-2, 1 << 40),
+                "stop_sequences": (["x"] * 17, ["y" * 300], [5])}),
+            "/v1/embeddings": ({"input": "a"}, {"dimensions": huge, "input": ([333], [-5])}),
+        }
+        for path, (good, fields) in cases.items():
+            self.server.post(path, good)
+            for field, values in fields.items():
+                for value in values:
+                    with self.subTest(path=path, field=field, value=str(value)[:60]):
+                        status, _, answer = self.server.request("POST", path,
+                                                                dict(good, **{field: value}))
+                        self.assertEqual(status, 400, answer)
+                        if field != "input":
+                            self.assertTrue(answer["error"]["message"].startswith(field), answer)
+
+    def test_what_other_servers_obey_is_ignored(self):
+        for field in ("n_discard", "n_keep", "n_predict", "n_ctx", "id_slot"):
+            for value in (-1, 1 << 62, -(1 << 62), 1e300, "x"):
+                self.server.post("/v1/completions", {"prompt": "a", "max_tokens": 1, field: value})
 
     def test_ids_and_lengths_beyond_the_model(self):
         self.assertIn("vocabulary", self.refused("/v1/completions", {"prompt": [333]}))
@@ -121,9 +153,20 @@ class Http(Case):
     def test_too_much_is_refused_before_it_is_read(self):
         head = b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
         self.assertIn(b" 413 ", self.raw(head + b"Content-Length: 99999999999\r\n\r\n"))
+        self.assertIn(b" 413 ", self.raw(head + b"Transfer-Encoding: chunked\r\n\r\n2000001\r\n"))
         self.assertIn(b" 431 ", self.raw(head + b"X: " + b"y" * 100000 + b"\r\n\r\n"))
         self.assertIn(b" 400 ", self.raw(b"\x16\x03\x01hello\r\n\r\n"))
         self.assertIn(b" 400 ", self.raw(head + b"Content-Length: -5\r\n\r\n"))
+
+    def test_a_body_without_end_is_cut_off(self):
+        with socket.create_connection(("127.0.0.1", self.server.port), timeout=10) as client:
+            client.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
+                           b"Transfer-Encoding: chunked\r\n\r\n")
+            chunk, begin = b"100000\r\n" + b" " * (1 << 20) + b"\r\n", time.monotonic()
+            with self.assertRaises(OSError):
+                while time.monotonic() - begin < 20:
+                    client.sendall(chunk)
+        self.assertEqual(self.server.get("/health"), {"status": "ok"})
 
     def test_pipelined_requests_are_answered_in_order(self):
         one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"

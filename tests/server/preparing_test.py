@@ -1,0 +1,120 @@
+#!/usr/bin/env python3
+"""Calls that take long to read: a large grammar, schema, text or conversation. Streams and requests
+of others go on meanwhile, whoever leaves is not answered, and what waits to be read is bounded."""
+import json
+import re
+import socket
+import sys
+import tempfile
+import threading
+import time
+import unittest
+
+from server import Server, chat_model
+
+CONTEXT = 1 << 16
+NAMES = [f"p{i}" for i in range(4000)]
+LARGE = {
+    "grammar": ("/v1/completions", {"prompt": "x", "max_tokens": 1, "grammar": "root ::= " + " | ".join(
+        f'"{i}" [a-z]{{{i % 90}}}' for i in range(3000))}),
+    "schema": ("/v1/completions", {"prompt": "x", "max_tokens": 1, "json_schema": {
+        "type": "object", "required": NAMES, "additionalProperties": False,
+        "properties": {name: {"type": "string", "maxLength": 15} for name in NAMES}}}),
+    "text": ("/tokenize", {"prompt": "the cat sat on the mat " * 400000}),
+}
+
+
+class Preparing(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.server = Server(chat_model(cls.holder.name), "--parallel", 4, "--log", "none",
+                            context=CONTEXT).__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+        cls.holder.cleanup()
+
+    def send(self, path, body):
+        """A client whose request is sent."""
+        data = json.dumps(body).encode()
+        client = socket.create_connection(("127.0.0.1", self.server.port), timeout=60)
+        client.sendall(b"POST %s HTTP/1.1\r\nHost: localhost\r\nContent-Length: %d\r\n\r\n" %
+                       (path.encode(), len(data)) + data)
+        return client
+
+    def gauge(self, name):
+        return int(re.search(f"^{name} (\\d+)$", self.server.get("/metrics").decode(), re.M)[1])
+
+    def wait(self, condition):
+        start = time.monotonic()
+        while not condition():
+            self.assertLess(time.monotonic() - start, 60)
+            time.sleep(0.002)
+
+    def stats(self):
+        return self.server.get("/moxie/stats")["models"][0]
+
+    def test_a_stream_goes_on_while_others_are_read(self):
+        stream = self.send("/v1/completions", {"prompt": [5], "max_tokens": CONTEXT - 9, "stream": True,
+                                               "ignore_eos": True})
+        arrivals, done = [], threading.Event()
+
+        def read():
+            while not done.is_set() and stream.recv(65536):
+                arrivals.append(time.monotonic())
+
+        reader = threading.Thread(target=read)
+        reader.start()
+        try:
+            self.wait(lambda: arrivals)
+            for name, (path, body) in LARGE.items():
+                with self.subTest(large=name):
+                    start = time.monotonic()
+                    with self.send(path, body) as client:
+                        answer = client.recv(65536)
+                    end = time.monotonic()
+                    self.assertTrue(answer.startswith(b"HTTP/1.1 200 "), answer)
+                    self.wait(lambda: arrivals[-1] > end)
+                    heard = [at for at in arrivals if at >= start]
+                    longest = max(b - a for a, b in zip([start, *heard], heard))
+                    print(f"{name}: answered after {end - start:.3f} s, the stream's longest pause "
+                          f"{longest:.3f} s", file=sys.stderr)
+                    self.assertLess(longest, max(0.25, (end - start) / 3))
+        finally:
+            done.set()
+            reader.join()
+            stream.close()
+
+    def test_who_leaves_while_being_read_is_not_answered(self):
+        before = self.settled()
+        path, body = LARGE["grammar"]
+        for _ in range(3):
+            self.send(path, dict(body, max_tokens=CONTEXT - 9, ignore_eos=True)).close()
+        after = self.settled()
+        self.assertEqual(after["prompt_tokens"], before["prompt_tokens"])
+        self.assertEqual(after["generated_tokens"], before["generated_tokens"])
+
+    def settled(self):
+        self.wait(lambda: self.gauge("moxie_requests_preparing") == 0)
+        self.wait(lambda: (stats := self.stats())["running"] == stats["waiting"] == 0)
+        return self.stats()
+
+    def test_what_waits_to_be_read_is_bounded(self):
+        busy = [self.send(*LARGE["text"]) for _ in range(8)]
+        self.wait(lambda: self.gauge("moxie_requests_preparing") == len(busy))
+        more = [self.send("/tokenize", {"prompt": "a"}) for _ in range(520)]
+        answers = [client.recv(65536) for client in (*more, *busy)]
+        refused = [answer for answer in answers if answer.startswith(b"HTTP/1.1 429 ")]
+        self.assertTrue(refused)
+        self.assertLess(len(refused), 100)
+        self.assertIn(b"queue_full", refused[0])
+        self.assertEqual({answer[9:12] for answer in answers}, {b"200", b"429"})
+        for client in (*more, *busy):
+            client.close()
+        self.settled()
+
+
+if __name__ == "__main__":
+    unittest.main()
