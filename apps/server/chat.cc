@@ -9,6 +9,16 @@
 namespace moxie::server {
 namespace {
 
+/// "moxie" of the last chunk: where the answer's time went, as the engine saw it.
+OrderedJson TimingsJson(const Completion& completion) {
+  const Timings& timings = completion.timings;
+  return {{"timings",
+           {{"queue_s", timings.queue_s},
+            {"prefill_s", timings.prefill_s},
+            {"decode_s", timings.decode_s},
+            {"decode_tokens_per_s", completion.decode_tokens_per_s()}}}};
+}
+
 /// "moxie" of a chunk: which experts chose its token.
 OrderedJson RoutingJson(const TokenRouting& routing) {
   return {{"experts", routing.experts}, {"weights", routing.weights}};
@@ -24,10 +34,11 @@ class ChatAnswer final : public OpenAiAnswer {
  public:
   /// `tools` is how calls are written, where tools were given.
   ChatAnswer(ExchangePtr to, std::shared_ptr<ModelHost> host, const AnswerForm& form,
-             std::optional<ToolCallFormat> tools)
+             std::optional<ToolCallFormat> tools, bool routing)
       : OpenAiAnswer(std::move(to), form, {"chat.completion", "chat.completion.chunk", "chatcmpl-"},
                      static_cast<size_t>(form.n)),
         host_(std::move(host)),
+        routing_(routing),
         logprobs_(choices(), OrderedJson::array()),
         calls_begun_(choices()) {
     if (tools) parsers_.assign(choices(), ToolCallParser(*tools));
@@ -50,7 +61,7 @@ class ChatAnswer final : public OpenAiAnswer {
     }
     OrderedJson delta{{"content", piece.text}};
     if (!piece.calls.empty()) delta["tool_calls"] = CallParts(choice, piece.calls);
-    Write(choice, std::move(delta), nullptr, &token.routing);
+    Write(choice, std::move(delta), nullptr, RoutingOf(token));
   }
 
   void OnChoice(size_t choice, Completion completion) override {
@@ -65,7 +76,8 @@ class ChatAnswer final : public OpenAiAnswer {
     if (!calls.empty() && completion.finish_reason == FinishReason::kStop) reason = "tool_calls";
     if (form().stream) {
       if (!text.empty()) Write(choice, {{"content", text}}, nullptr);
-      return Write(choice, OrderedJson::object(), reason);
+      return Write(choice, OrderedJson::object(), reason,
+                   routing_ ? TimingsJson(completion) : OrderedJson());
     }
     OrderedJson message{{"role", "assistant"}, {"content", text}};
     for (const ToolCall& call : calls) message["tool_calls"].push_back(CallJson(call));
@@ -99,13 +111,16 @@ class ChatAnswer final : public OpenAiAnswer {
     return all;
   }
 
-  void Write(size_t choice, OrderedJson delta, OrderedJson reason,
-             const TokenRouting* routing = nullptr) {
+  OrderedJson RoutingOf(const Token& token) {
+    if (token.routing.experts.empty()) return {};
+    OrderedJson json = RoutingJson(token.routing);
+    if (!std::exchange(layers_said_, true)) json["layers"] = host_->mixture_layers();
+    return json;
+  }
+
+  void Write(size_t choice, OrderedJson delta, OrderedJson reason, OrderedJson moxie = {}) {
     OrderedJson extra;
-    if (routing != nullptr && !routing->experts.empty()) {
-      extra["moxie"] = RoutingJson(*routing);
-      if (!std::exchange(layers_said_, true)) extra["moxie"]["layers"] = host_->mixture_layers();
-    }
+    if (!moxie.is_null()) extra["moxie"] = std::move(moxie);
     WriteChunk({{"index", choice},
                 {"delta", std::move(delta)},
                 {"logprobs", TakeLogprobs(choice)},
@@ -114,6 +129,7 @@ class ChatAnswer final : public OpenAiAnswer {
   }
 
   std::shared_ptr<ModelHost> host_;
+  bool routing_;  // Asked for.
   std::vector<OrderedJson> logprobs_;
   std::vector<ToolCallParser> parsers_;
   std::vector<size_t> calls_begun_;
@@ -143,9 +159,9 @@ Continuation PrepareChatCompletions(Server& server, const Call& call) {
   std::optional<ToolCallFormat> tools;
   if (chat.has_tools()) tools = FormatOf(*asked->host);
   return [&server, exchange = call.exchange, host = asked->host, requests = Repeat(request, form.n),
-          form, tools] {
+          form, tools, routing = request.trace_routing] {
     Generate(server, exchange, host, requests,
-             std::make_unique<ChatAnswer>(exchange, host, form, tools));
+             std::make_unique<ChatAnswer>(exchange, host, form, tools, routing));
   };
 }
 

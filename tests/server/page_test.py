@@ -38,8 +38,16 @@ def browser(folder, width=1200, height=800, dark=False):
     return webdriver.Chrome(options=options, service=webdriver.ChromeService("/usr/bin/chromedriver"))
 
 
+def shown_bytes(count):
+    for unit in ("B", "KiB", "MiB", "GiB"):
+        if count < 1024 or unit == "GiB":
+            return f"{count:.0f} B" if unit == "B" else f"{count:.1f} {unit}"
+        count /= 1024
+
+
 class Case(unittest.TestCase):
     DARK = False
+    problems_expected = 0
 
     def model(self):
         """The arguments of `moxie serve`."""
@@ -53,6 +61,7 @@ class Case(unittest.TestCase):
 
     def tearDown(self):
         problems = [entry for entry in self.drive.get_log("browser") if entry["level"] == "SEVERE"]
+        problems = problems[self.problems_expected:]  # The browser notes each refusal.
         self.drive.quit()
         self.server.__exit__(None, None, None)
         self.folder.cleanup()
@@ -139,6 +148,25 @@ class Page(Case):
         self.wait(lambda: self.all("li.user .message"))
         self.assertEqual(self.all("li.user .message")[0].text, "two")
 
+    def test_a_refused_question_can_be_asked_again(self):
+        self.ask("too long " * 600)
+        self.wait(lambda: "error" in self.element("status").get_attribute("class"))
+        self.wait_for_answer()
+        self.assertIn("context", self.element("status").text)
+        self.assertEqual(self.all("li.assistant"), [])
+        self.assertEqual(self.all("li.user .actions button")[-1].text, "Ask again")
+        self.limit(4)
+        self.ask("shorter")  # Beside it, not after it.
+        self.wait(lambda: self.all("li.assistant .message"))
+        self.wait_for_answer()
+        self.assertEqual([m.text for m in self.all("li.user .message")], ["shorter"])
+        self.assertIn("2 of 2", self.all("li.user .actions")[0].text)
+        self.all("li.user .actions button")[-1].click()  # Edit, by keyboard alone.
+        self.all("li.user textarea")[0].send_keys(" still", Keys.ENTER)
+        self.wait(lambda: [m.text for m in self.all("li.user .message")] == ["shorter still"])
+        self.wait_for_answer()
+        self.problems_expected = 1
+
     def test_stops(self):
         self.ask("Tell me everything")
         self.wait(lambda: len(self.all("#tokens span")) > 3)
@@ -198,12 +226,17 @@ class Streamed(Case):
         self.assertTrue(self.drive.execute_script(
             "return matchMedia('(prefers-color-scheme: dark)').matches"))
         self.limit(60)
-        self.ask("Give me a list of three colours.")
-        self.wait(lambda: self.all("li.assistant .message"))
-        self.wait_for_answer()
-        self.wait(lambda: "read from disk" in self.element("facts").text)
-        self.assertRegex(self.fact("expert cache hits"), r"^[\d.]+ %$")
-        self.assertRegex(self.fact("read from disk"), r"^[\d.]+ [KMG]?i?B$")
+        store = lambda: self.server.get("/moxie/stats")["models"][0]["expert_store"]
+        for question in ("Give me a list of three colours.", "And of two fruits."):
+            before = store()  # What is shown is this answer's part.
+            self.ask(question)
+            self.wait(lambda: self.all("li.assistant .message"))
+            self.wait_for_answer()
+            part = {name: value - before[name] for name, value in store().items()}
+            share = 100 * part["hits"] / (part["hits"] + part["misses"])
+            self.wait(lambda: self.fact("expert cache hits") == f"{share:.1f} %")
+            self.assertEqual(self.fact("read from disk"), shown_bytes(part["bytes_read"]))
+            self.assertRegex(self.fact("speed"), r"^[\d.]+ tokens/s$")
         self.picture("dark")
 
 

@@ -115,6 +115,9 @@ class Routing(unittest.TestCase):
                     "temperature": 0, "ignore_eos": True, "routing": True})
                 stats = server.get("/moxie/stats")["models"][0]
         routed = [c["moxie"] for c in chunks if "moxie" in c]
+        timings = routed.pop()["timings"]
+        self.assertGreater(timings["prefill_s"], 0)
+        self.assertAlmostEqual(timings["decode_tokens_per_s"] * timings["decode_s"], 1)
         self.assertEqual(len(routed), 2)
         self.assertEqual(routed[0]["layers"], list(range(layers)))
         self.assertNotIn("layers", routed[1])

@@ -23,8 +23,8 @@ export async function readStats(key, model) {
   return models.find(({name}) => name === model);
 }
 
-/// Streams an answer: calls onChunk(text, routing, chunk) for each event. Resolves with the reason
-/// why it ended; rejects with ApiFailure, or AbortError after `signal`.
+/// Streams an answer: calls onChunk(text, routing) for each piece. Resolves with {reason, timings}:
+/// why it ended, and where its time went; rejects with ApiFailure, or AbortError after `signal`.
 export async function streamAnswer(body, key, signal, onChunk) {
   const response = await request("/v1/chat/completions", key, {
     method: "POST",
@@ -35,9 +35,10 @@ export async function streamAnswer(body, key, signal, onChunk) {
   const reader = response.body.pipeThrough(new TextDecoderStream()).getReader();
   let pending = "";
   let reason = null;
+  let timings = null;
   for (;;) {
     const {value, done} = await reader.read();
-    if (done) return reason;
+    if (done) return {reason, timings};
     pending += value;
     const events = pending.split("\n\n");
     pending = events.pop();
@@ -49,7 +50,10 @@ export async function streamAnswer(body, key, signal, onChunk) {
       if (chunk.error) throw new ApiFailure(chunk.error.message);
       const choice = chunk.choices?.[0];
       reason = choice?.finish_reason ?? reason;
-      onChunk(choice?.delta?.content ?? "", chunk.moxie, chunk);
+      timings = chunk.moxie?.timings ?? timings;
+      const text = choice?.delta?.content ?? "";
+      const routing = chunk.moxie?.experts ? chunk.moxie : undefined;
+      if (text || routing) onChunk(text, routing);
     }
   }
 }

@@ -51,6 +51,12 @@ function edit(turn, message) {
     if (!field.value.trim() || running) return;
     answer(conversations.add(turn.parent, "user", field.value));
   });
+  field.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") showConversation();
+    if (event.key !== "Enter" || event.shiftKey || event.isComposing) return;
+    event.preventDefault();
+    done.click();
+  });
   message.replaceChildren(field, done, button("Cancel", "", showConversation));
   field.focus();
 }
@@ -68,13 +74,24 @@ function messageItem(turn) {
   actions.append(...branchButtons(turn));
   if (turn.role === "user") {
     actions.append(button("Edit", "Ask differently, as a new branch", () => running || edit(turn, message)));
+    if (conversations.children(turn.id).length === 0)
+      actions.append(button("Ask again", "There was no answer", () => running || answer(turn)));
   } else {
     actions.append(
         button("Again", "Another answer, as a new branch", () => running || answer(conversations.turn(turn.parent))),
-        button("Copy", "Copy the answer's text", () => navigator.clipboard?.writeText(turn.text)));
+        button("Copy", "Copy the answer's text", () => copy(turn.text)));
   }
   item.append(message, actions);
   return item;
+}
+
+async function copy(text) {
+  try {
+    await navigator.clipboard.writeText(text);
+    say("Copied.");
+  } catch {
+    say("The browser does not let this page copy.", true);
+  }
 }
 
 function showConversation() {
@@ -120,6 +137,7 @@ function framePainter(paint) {
 /// Asks for an answer to the user's turn and shows it as it is written.
 async function answer(question) {
   const body = requestBody(question);
+  const conversation = conversations.current;
   const turn = conversations.add(question.id, "assistant", "");
   showConversation();
   const message = $("messages").lastElementChild.querySelector(".message");
@@ -127,6 +145,7 @@ async function answer(question) {
   running = {turn, controller};
   showRunning(true);
   routing.clear();
+  const before = storeCounts();
   const meter = {tokens: 0, first: 0, start: performance.now()};
   const paint = framePainter(() => {
     const list = $("messages");
@@ -137,16 +156,15 @@ async function answer(question) {
     showSpeed(meter);
   });
   try {
-    const reason = await streamAnswer(body, $("key").value, controller.signal, (text, chosen) => {
+    const {reason, timings} = await streamAnswer(body, $("key").value, controller.signal, (text, chosen) => {
       turn.text += text;
-      if (text || chosen) {
-        ++meter.tokens;
-        meter.first ||= performance.now();
-        meter.last = performance.now();
-        routing.add(text, chosen);
-      }
+      ++meter.tokens;
+      meter.first ||= performance.now();
+      meter.last = performance.now();
+      routing.add(text, chosen);
       paint();
     });
+    meter.speed = timings?.decode_tokens_per_s;
     say(reason === "length" ? "The answer was cut at the token limit." : "");
   } catch (error) {
     if (error.name === "AbortError") say("Stopped.");
@@ -154,10 +172,12 @@ async function answer(question) {
   }
   running = null;
   showRunning(false);
+  if (!turn.text && meter.tokens === 0) conversations.discard(conversation, turn);
   if (!conversations.save()) say("The browser's storage is full: this conversation is not kept.", true);
   showConversation();
   routing.draw();
-  showStats();
+  showSpeed(meter);
+  showStats(await before);
 }
 
 function showRunning(isRunning) {
@@ -189,7 +209,8 @@ let bound = 0;
 
 function showSpeed(meter) {
   if (meter.tokens < 2) return;
-  const speed = ((meter.tokens - 1) * 1000) / Math.max(1, meter.last - meter.first);
+  // While it runs as pieces arrive, afterwards as the engine timed it.
+  const speed = meter.speed || ((meter.tokens - 1) * 1000) / Math.max(1, meter.last - meter.first);
   const share = bound > 0 ? `, ${((100 * speed) / bound).toFixed(0)} % of bound` : "";
   showFacts({
     "first token": `${((meter.first - meter.start) / 1000).toFixed(2)} s`,
@@ -204,7 +225,17 @@ function bytes(count) {
   return `${count.toFixed(i > 0 ? 1 : 0)} ${units[i]}`;
 }
 
-async function showStats() {
+/// What the experts' cache has done so far, or null.
+async function storeCounts() {
+  try {
+    return (await readStats($("key").value, $("model").value))?.expert_store ?? null;
+  } catch {
+    return null;
+  }
+}
+
+/// `before`: the experts' cache when the last answer began, so that its part can be told.
+async function showStats(before = null) {
   let stats;
   try {
     stats = await readStats($("key").value, $("model").value);
@@ -215,7 +246,9 @@ async function showStats() {
   routing.experts = stats.experts;
   bound = stats.decode_bound_tokens_per_s ?? 0;
   const store = stats.expert_store;
-  const looked = store ? store.hits + store.misses : 0;
+  const part = (name) => (store?.[name] ?? 0) - (before?.[name] ?? 0);
+  const looked = part("hits") + part("misses");
+  const since = before ? "" : " since the start";
   showFacts({
     model: stats.family,
     experts: stats.experts > 0 ? `${stats.experts_per_token} of ${stats.experts}` : undefined,
@@ -223,8 +256,8 @@ async function showStats() {
     "keys and values": `${stats.kv_pages_used} of ${stats.kv_pages} pages`,
     "prompt tokens reused": stats.prefix_hit_tokens,
     arithmetic: `${stats.kernels}, ${stats.threads} ${stats.threads === 1 ? "thread" : "threads"}`,
-    "expert cache hits": looked > 0 ? `${((100 * store.hits) / looked).toFixed(1)} %` : undefined,
-    "read from disk": looked > 0 ? bytes(store.bytes_read) : undefined,
+    "expert cache hits": looked > 0 ? `${((100 * part("hits")) / looked).toFixed(1)} %${since}` : undefined,
+    "read from disk": looked > 0 ? bytes(part("bytes_read")) + since : undefined,
   });
 }
 
@@ -251,7 +284,9 @@ function send() {
   if (!text || running) return;
   $("prompt").value = "";
   const last = conversations.path().at(-1);
-  answer(conversations.add(last ? last.id : 0, "user", text));
+  // A question that got no answer is left beside the new one, as a branch.
+  const parent = last?.role === "user" ? last.parent : last?.id ?? 0;
+  answer(conversations.add(parent, "user", text));
 }
 
 function startAnew() {
@@ -302,7 +337,7 @@ $("settings").addEventListener("submit", (event) => event.preventDefault());
 $("settings-button").addEventListener("click", () => toggle("settings-button", "settings"));
 $("panel-button").addEventListener("click", () => toggle("panel-button", "panel"));
 $("key").addEventListener("change", showModels);
-$("model").addEventListener("change", showStats);
+$("model").addEventListener("change", () => showStats());
 
 restoreSettings();
 showConversation();

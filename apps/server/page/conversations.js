@@ -50,6 +50,13 @@ export class Conversations {
     return turn;
   }
 
+  /// Takes back the turn that was added last to `conversation`.
+  discard(conversation, turn) {
+    conversation.turns.pop();
+    const siblings = conversation.turns.filter((other) => other.parent === turn.parent);
+    conversation.turns[turn.parent].chosen = siblings.at(-1)?.id ?? -1;
+  }
+
   children(id) {
     return this.current.turns.filter((turn) => turn.parent === id);
   }

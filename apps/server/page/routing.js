@@ -35,6 +35,7 @@ export class RoutingPanel {
     this.seen = 0;
     this.selected = -1;
     this.elements.tokens.replaceChildren();
+    this.elements.tokens.removeAttribute("aria-activedescendant");
     this.elements.token.replaceChildren();
     this.elements.heat.hidden = true;
     this.elements.note.textContent = "";
@@ -60,6 +61,7 @@ export class RoutingPanel {
     span.textContent = text;
     span.setAttribute("role", "option");
     span.dataset.index = this.tokens.length - 1;
+    span.id = `token-${span.dataset.index}`;
     if (layers.length > 0) {
       const middle = layers[layers.length >> 1];
       span.style.borderBottomColor = color(middle[0], this.experts);
@@ -129,6 +131,7 @@ export class RoutingPanel {
     spans[this.selected]?.setAttribute("aria-selected", "false");
     this.selected = index;
     spans[index].setAttribute("aria-selected", "true");
+    this.elements.tokens.setAttribute("aria-activedescendant", spans[index].id);
     spans[index].scrollIntoView({block: "nearest"});
     const token = this.tokens[index];
     const table = document.createElement("table");
