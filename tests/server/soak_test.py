@@ -6,7 +6,6 @@
 Afterwards nothing may be stuck or kept: no slot, no connection, no memory, and answers are right."""
 import argparse
 import json
-import os
 import random
 import socket
 import sys
@@ -42,7 +41,9 @@ def ask(dice):
         ("/v1/responses", {"input": "x", "max_output_tokens": 9, "stream": fields["stream"]}),
         ("/v1/messages", dict(chat, max_tokens=7)),
         ("/v1/embeddings", {"input": [prompt, prompt[:2]]}),
-        ("/tokenize", {"prompt": "x" * 5000}),
+        ("/v1/completions", dict(fields, prompt=prompt, grammar="root ::= " + " | ".join(
+            f'"{dice.randrange(9999)}" [a-z]{{1,90}}' for _ in range(dice.choice((1, 30, 600)))))),
+        ("/tokenize", {"prompt": "x" * dice.choice((50, 5000, 500000))}),
         ("/v1/completions", dict(fields, prompt=prompt, n=-1)),
         ("/v1/completions", dict(fields, prompt=[5] * 100000)),
         ("/v1/completions", {"prompt": ["a"] * 300}),
@@ -52,7 +53,7 @@ def ask(dice):
 def malformed(dice):
     good = b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\n"
     return dice.choice((
-        b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", os.urandom(200), good,
+        b"\x16\x03\x01\x02\x00", b"GET / HTTP/9.9\r\n\r\n", dice.randbytes(200), good,
         good + b"Content-Length: 100\r\n\r\n{", good + b"Content-Length: 3\r\n\r\n{]]",
         good + b"Content-Length: 99999999999\r\n\r\n", good + b"X: " + b"y" * 70000 + b"\r\n\r\n",
         good + b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
@@ -145,6 +146,7 @@ class Soak(unittest.TestCase):
             self.assertFalse([status for status in statuses if status.startswith("5")], statuses)
             self.assertLess(grown, 48 << 20)
             text = server.get("/metrics").decode()
+            self.assertIn("\nmoxie_requests_preparing 0\n", text)
             self.assertIn("\nmoxie_http_connections 1\n", text)
             self.assertEqual([s["is_processing"] for s in server.get("/slots")], [False] * PARALLEL)
             answer = server.post("/v1/completions", {
