@@ -14,6 +14,7 @@ import http.client
 import json
 import os
 import random
+import signal
 import statistics
 import subprocess
 import threading
@@ -146,6 +147,7 @@ def main():
     parser.add_argument("--constrained", action="store_true")
     parser.add_argument("--rounds", type=int, default=3)
     options = parser.parse_args()
+    signal.signal(signal.SIGTERM, lambda *_: exit(1))  # Servers end with us.
     if options.overhead:
         return overhead(options)
     if options.constrained:
