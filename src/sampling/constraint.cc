@@ -10,8 +10,9 @@
 namespace moxie {
 namespace {
 
-/// Steps of the parser that one mask or one token may take; some tenths of a second.
-constexpr int64_t kWorkLimit = 10'000'000;
+/// Steps of the parser that one mask or one token may take, about a tenth of a second: everybody
+/// else's answers wait meanwhile.
+constexpr int64_t kWorkLimit = 2'000'000;
 /// Bytes of masks that one constraint keeps.
 constexpr size_t kMaskCacheBytes = size_t{8} << 20;
 /// Stack sets after which those no longer in use are cleared away.

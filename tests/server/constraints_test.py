@@ -129,6 +129,15 @@ class Forms(unittest.TestCase):
                 "prompt": "x", "max_tokens": 60, "structured_outputs": {"regex": pattern}})
             self.assertLess(time.monotonic() - start, 20, pattern)
 
+    def test_a_grammar_too_ambiguous_to_follow_is_given_up_soon(self):
+        body = {"prompt": "x", "max_tokens": 300, "ignore_eos": True,
+                "grammar": "root ::= " + "a " * 24 + "\na ::= . a | . a a | . a a a | ."}
+        start = time.monotonic()
+        status, _, answer = self.server.request("POST", "/v1/completions", body)
+        self.assertEqual(status, 400, answer)
+        self.assertIn("too ambiguous", answer["error"]["message"])
+        self.assertLess(time.monotonic() - start, 10)
+
     def test_different_grammars_without_end_take_bounded_memory(self):
         def ask(i):
             self.server.post("/v1/completions", {
