@@ -226,7 +226,7 @@ void Server::Prepare(const Call& call, Preparation prepare) {
   if (preparing >= options_.limits.unfinished)
     return call.exchange->Send(ErrorResponse(QueueFull(preparing, "requests to read")));
   ++preparing;
-  http_.Offload([this, call, prepare]() mutable {
+  http_.Offload([this, call = call, prepare]() mutable {
     Continuation rest;
     if (!call.exchange->gone()) rest = prepare(*this, call);
     // Nothing of the call stays here: it belongs to the server's thread.
