@@ -110,7 +110,7 @@ class ChatAnswer final : public OpenAiAnswer {
                 {"delta", std::move(delta)},
                 {"logprobs", TakeLogprobs(choice)},
                 {"finish_reason", std::move(reason)}},
-               std::move(extra));
+               extra);
   }
 
   std::shared_ptr<ModelHost> host_;

@@ -13,7 +13,7 @@ namespace {
 class ResponsesAnswer final : public BlockAnswer {
  public:
   /// `told` is what the answer repeats of the request.
-  ResponsesAnswer(const Call& call, const ModelCall& asked, bool stream, OrderedJson told,
+  ResponsesAnswer(const Call& call, const ModelCall& asked, bool stream, const OrderedJson& told,
                   std::optional<ToolCallFormat> tools)
       : BlockAnswer(call, tools), stream_(stream) {
     response_ = {{"id", RandomId("resp_")},
@@ -217,7 +217,7 @@ Json ToChat(const Json& body, ApiError& error) {
 
 /// What the answer repeats of the request.
 OrderedJson Told(const Json& body, const Request& request, const ChatRequest& chat) {
-  const auto given = [&](const char* name, OrderedJson absent) {
+  const auto given = [&](const char* name, const OrderedJson& absent) {
     return body.contains(name) && !body[name].is_null() ? OrderedJson(body[name]) : absent;
   };
   return {{"instructions", given("instructions", nullptr)},
