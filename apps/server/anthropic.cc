@@ -148,10 +148,9 @@ void Translate(const Json& message, Json& out) {
 }
 
 Json ToolChoice(const Json& choice) {
-  const std::string type =
-      choice.is_object() && choice.contains("type") && choice["type"].is_string()
-          ? choice["type"].get<std::string>()
-          : "";
+  std::string type = choice.is_object() && choice.contains("type") && choice["type"].is_string()
+                         ? choice["type"].get<std::string>()
+                         : "";
   if (type == "any") return "required";
   if (type != "tool") return type;
   return {{"type", "function"}, {"function", {{"name", choice.value("name", Json())}}}};

@@ -216,7 +216,7 @@ Json ToChat(const Json& body, ApiError& error) {
 
 /// What the answer repeats of the request.
 OrderedJson Told(const Json& body, const Request& request, const ChatRequest& chat) {
-  const auto given = [&](const char* name, OrderedJson absent) {
+  const auto given = [&](const char* name, const OrderedJson& absent) {
     return body.contains(name) && !body[name].is_null() ? OrderedJson(body[name]) : absent;
   };
   return {{"instructions", given("instructions", nullptr)},

@@ -96,8 +96,8 @@ CpuFeatures Detect() { return {}; }
 }  // namespace
 
 const CpuFeatures& UsableCpuFeatures() {
-  static const CpuFeatures features = Detect();
-  return features;
+  static const CpuFeatures kFeatures = Detect();
+  return kFeatures;
 }
 
 }  // namespace moxie

@@ -135,8 +135,9 @@ Result<std::optional<std::vector<std::string>>> GgufMetadata::Texts(std::string_
 Result<std::optional<std::vector<double>>> GgufMetadata::Numbers(std::string_view key) const {
   const GgufValue* value = Find(key);
   if (value == nullptr) return std::optional<std::vector<double>>();
-  auto numbers = Elements<double>(
-      *value, [](auto element) { return std::bool_constant<kIsNumber<decltype(element)>>(); });
+  auto numbers = Elements<double>(*value, [](const auto& element) {
+    return std::bool_constant<kIsNumber<std::remove_cvref_t<decltype(element)>>>();
+  });
   if (!numbers) return WrongType(*this, key, *value, "an array of numbers");
   return numbers;
 }
@@ -144,8 +145,9 @@ Result<std::optional<std::vector<double>>> GgufMetadata::Numbers(std::string_vie
 Result<std::optional<std::vector<int64_t>>> GgufMetadata::Integers(std::string_view key) const {
   const GgufValue* value = Find(key);
   if (value == nullptr) return std::optional<std::vector<int64_t>>();
-  auto integers = Elements<int64_t>(
-      *value, [](auto element) { return std::bool_constant<kIsInteger<decltype(element)>>(); });
+  auto integers = Elements<int64_t>(*value, [](const auto& element) {
+    return std::bool_constant<kIsInteger<std::remove_cvref_t<decltype(element)>>>();
+  });
   if (!integers) return WrongType(*this, key, *value, "an array of integers");
   if (const auto* wide = std::get_if<std::vector<uint64_t>>(&std::get<GgufArray>(*value))) {
     for (const uint64_t element : *wide) {

@@ -64,7 +64,7 @@ constexpr KernelSet kNeon = {
 }  // namespace
 
 std::span<const KernelSet* const> AllKernelSets() {
-  static const std::array sets = {
+  static const std::array kSets = {
     &ScalarKernels(),
 #if defined(__x86_64__)
     &kAvx2,
@@ -74,7 +74,7 @@ std::span<const KernelSet* const> AllKernelSets() {
     &kNeon,
 #endif
   };
-  return sets;
+  return kSets;
 }
 
 const KernelSet& BestKernelSet() {

@@ -268,14 +268,20 @@ Result<void> SchemaMerger::CountStep(const std::string& where) {
 
 Result<const SchemaJson*> SchemaMerger::Resolve(const std::string& reference,
                                                 const std::string& where) const {
+  const auto nowhere = [&] {
+    return SchemaError(ErrorCode::kInvalidInput, where,
+                       "\"$ref\" must name a place in this schema, but \"" +
+                           reference.substr(0, 200) + "\" does not");
+  };
   if (reference == "#") return &root_;
   if (reference.starts_with("#/")) {
     try {
       const SchemaJson::json_pointer pointer(reference.substr(1));
       if (root_.contains(pointer)) return &root_.at(pointer);
-    } catch (const SchemaJson::exception&) {  // nlohmann reports a malformed pointer so.
+    } catch (const SchemaJson::exception&) {
+      return nowhere();  // nlohmann reports a malformed pointer so.
     }
-  } else if (reference.starts_with("#") && root_.is_object()) {
+  } else if (reference.starts_with('#') && root_.is_object()) {
     for (const char* const definitions : {"$defs", "definitions"}) {
       if (!root_.contains(definitions)) continue;
       for (const SchemaJson& each : root_[definitions]) {
@@ -284,9 +290,7 @@ Result<const SchemaJson*> SchemaMerger::Resolve(const std::string& reference,
       }
     }
   }
-  return SchemaError(ErrorCode::kInvalidInput, where,
-                     "\"$ref\" must name a place in this schema, but \"" +
-                         reference.substr(0, 200) + "\" does not");
+  return nowhere();
 }
 
 Result<SchemaJson> SchemaMerger::Flatten(const SchemaJson& schema, const std::string& where) {

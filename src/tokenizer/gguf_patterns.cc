@@ -49,7 +49,7 @@ struct Entry {
 };
 
 const std::vector<Entry>& Entries() {
-  static const std::vector<Entry> entries = {
+  static const std::vector<Entry> kEntries = {
       {.names = {"llama3", "llama-v3", "llama-bpe", "falcon3", "falcon-h1", "pixtral", "lfm2"},
        .patterns = {kLlama3},
        .ignore_merges = true,
@@ -80,7 +80,7 @@ const std::vector<Entry>& Entries() {
       {.names = {"poro-chat", "bloom", "gpt3-finnish"}, .patterns = {kBloom}},
       {.names = {"viking"}, .patterns = {kBloom, R"(\p{N})"}},
   };
-  return entries;
+  return kEntries;
 }
 
 }  // namespace

@@ -48,9 +48,9 @@ inline Result<int64_t> IntegerOr(const nlohmann::json& object, const char* key, 
 
 /// The array of that name, or an empty one.
 inline Result<const nlohmann::json*> ArrayOr(const nlohmann::json& object, const char* key) {
-  static const nlohmann::json empty = nlohmann::json::array();
+  static const nlohmann::json kEmpty = nlohmann::json::array();
   const nlohmann::json* member = FindMember(object, key);
-  if (member == nullptr) return &empty;
+  if (member == nullptr) return &kEmpty;
   if (!member->is_array()) return WrongType(key, "an array");
   return member;
 }

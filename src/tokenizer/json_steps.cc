@@ -55,20 +55,20 @@ Result<void> ForEachStep(const json* json_step, const char* list, int depth, con
 
 Result<NormalizerStep> ParseNormalizerStep(const json& member, const std::string& type) {
   using Kind = NormalizerStep::Kind;
-  static const std::map<std::string, Kind> kinds = {{"NFC", Kind::kNfc},
-                                                    {"NFD", Kind::kNfd},
-                                                    {"NFKC", Kind::kNfkc},
-                                                    {"NFKD", Kind::kNfkd},
-                                                    {"Lowercase", Kind::kLowercase},
-                                                    {"StripAccents", Kind::kStripAccents},
-                                                    {"Strip", Kind::kStrip},
-                                                    {"Prepend", Kind::kPrepend},
-                                                    {"Replace", Kind::kReplace},
-                                                    {"Precompiled", Kind::kPrecompiled},
-                                                    {"Nmt", Kind::kNmt},
-                                                    {"ByteLevel", Kind::kByteLevel}};
-  const auto kind = kinds.find(type);
-  if (kind == kinds.end()) return UnknownType("normalizer", type);
+  static const std::map<std::string, Kind> kKinds = {{"NFC", Kind::kNfc},
+                                                     {"NFD", Kind::kNfd},
+                                                     {"NFKC", Kind::kNfkc},
+                                                     {"NFKD", Kind::kNfkd},
+                                                     {"Lowercase", Kind::kLowercase},
+                                                     {"StripAccents", Kind::kStripAccents},
+                                                     {"Strip", Kind::kStrip},
+                                                     {"Prepend", Kind::kPrepend},
+                                                     {"Replace", Kind::kReplace},
+                                                     {"Precompiled", Kind::kPrecompiled},
+                                                     {"Nmt", Kind::kNmt},
+                                                     {"ByteLevel", Kind::kByteLevel}};
+  const auto kind = kKinds.find(type);
+  if (kind == kKinds.end()) return UnknownType("normalizer", type);
   NormalizerStep step;
   step.kind = kind->second;
   if (step.kind == Kind::kStrip) {

@@ -130,8 +130,8 @@ void Compose(std::vector<utf8proc_int32_t>* characters) {
 }  // namespace
 
 Category CategoryOf(char32_t c) {
-  static const std::vector<Category> table = BuildTable();
-  if (c < kTableSize) return table[c];
+  static const std::vector<Category> kTable = BuildTable();
+  if (c < kTableSize) return kTable[c];
   return static_cast<Category>(kCategoryRuns[RunOf(c)] >> 24);
 }
 
