@@ -95,7 +95,7 @@ class Conversion {
       MOXIE_TRY_ASSIGN(TensorWriter writer,
                        TensorWriter::CreateGguf(path, i == 0 ? metadata : GgufMetadata{},
                                                 SpecsOf(files[i]), place));
-      MOXIE_TRY(Write(files[i], writer));
+      MOXIE_TRY(stream_.Write(files[i], writer));
       writers.push_back(std::move(writer));
     }
     // The first comes last: without it a set is none.
@@ -111,7 +111,7 @@ class Conversion {
       MOXIE_TRY_ASSIGN(TensorWriter writer,
                        TensorWriter::CreateSafetensors(folder.path() / name, {{"format", "pt"}},
                                                        SpecsOf(files[i])));
-      MOXIE_TRY(Write(files[i], writer));
+      MOXIE_TRY(stream_.Write(files[i], writer));
       MOXIE_TRY(writer.Finish());
       for (const PlannedTensor& tensor : files[i])
         folder.AddToIndex(tensor.spec.name, name, TensorBytesOf(tensor));
@@ -129,11 +129,6 @@ class Conversion {
     return [progress = options.progress, all](int64_t bytes) {
       return progress(static_cast<double>(bytes) / static_cast<double>(all));
     };
-  }
-
-  Result<void> Write(std::span<const PlannedTensor> tensors, TensorWriter& writer) {
-    for (const PlannedTensor& tensor : tensors) MOXIE_TRY(stream_.Write(tensor, writer));
-    return {};
   }
 
   std::vector<PlannedTensor> plan_;

@@ -122,7 +122,7 @@ class Quantisation {
     for (const PlannedTensor& tensor : source_.tensors) MOXIE_TRY(stream.CheckMemory(tensor));
     MOXIE_TRY_ASSIGN(TensorWriter writer,
                      TensorWriter::CreateGguf(out, source_.metadata, SpecsOf(source_)));
-    for (const PlannedTensor& tensor : source_.tensors) MOXIE_TRY(stream.Write(tensor, writer));
+    MOXIE_TRY(stream.Write(source_.tensors, writer));
     MOXIE_TRY(writer.Finish());
     return report_;
   }

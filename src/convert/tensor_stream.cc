@@ -13,6 +13,7 @@ namespace {
 
 constexpr int64_t kTileBytes = int64_t{1} << 18;  // of one thread's scratch: its cache
 constexpr int64_t kMaxTileRows = 64;
+constexpr int64_t kBlockBytes = int64_t{2} << 20;   // written while the next is encoded
 constexpr int64_t kPieceBytes = int64_t{16} << 20;  // between two looks at the pages
 
 using Form = PlannedTensor::Form;
@@ -79,7 +80,7 @@ TensorStream::TensorStream(const ModelFiles& files, int64_t memory_bytes, Thread
 
 Result<void> TensorStream::CheckMemory(const PlannedTensor& tensor) const {
   for (const TensorView& part : tensor.parts) {
-    const int64_t need = OutputRowBytes(tensor) + ScratchRowBytes(tensor, part);
+    const int64_t need = 2 * OutputRowBytes(tensor) + ScratchRowBytes(tensor, part);
     if (need <= memory_bytes_) continue;
     return Error{ErrorCode::kOverBudget, "tensor " + tensor.spec.name + ": one row needs " +
                                              std::to_string(need) + " bytes, but --memory is " +
@@ -88,28 +89,47 @@ Result<void> TensorStream::CheckMemory(const PlannedTensor& tensor) const {
   return {};
 }
 
-Result<void> TensorStream::Write(const PlannedTensor& tensor, TensorWriter& writer) {
+Result<void> TensorStream::Write(std::span<const PlannedTensor> tensors, TensorWriter& writer) {
+  for (const PlannedTensor& tensor : tensors) MOXIE_TRY(WriteTensor(tensor, writer));
+  return WritePending(writer);
+}
+
+Result<void> TensorStream::WriteTensor(const PlannedTensor& tensor, TensorWriter& writer) {
   MOXIE_TRY(CheckMemory(tensor));
-  if (tensor.parts.empty()) return WriteBytes(std::as_bytes(std::span(tensor.values)), writer);
+  if (tensor.parts.empty()) return WriteAsIs(std::as_bytes(std::span(tensor.values)), writer);
   for (const TensorView& part : tensor.parts) {
     const bool as_is =
         tensor.form == Form::kRows && part.type == tensor.spec.type && part.contiguous();
     const auto bytes = static_cast<size_t>(part.row_count() * OutputRowBytes(tensor));
-    MOXIE_TRY(as_is ? WriteBytes({part.data, bytes}, writer) : WritePart(tensor, part, writer));
+    MOXIE_TRY(as_is ? WriteAsIs({part.data, bytes}, writer) : WritePart(tensor, part, writer));
   }
   return {};
 }
 
-Result<void> TensorStream::WriteBytes(std::span<const std::byte> bytes, TensorWriter& writer) {
-  while (!bytes.empty()) {
-    const auto piece = bytes.first(std::min(bytes.size(), static_cast<size_t>(kPieceBytes)));
-    MOXIE_TRY(writer.Write(piece));
-    bytes = bytes.subspan(piece.size());
-    bytes_written_ += static_cast<int64_t>(piece.size());
-    if (progress_ && !progress_(bytes_written_))
-      return Error{ErrorCode::kCancelled, DisplayName(files_) + ": was not converted to the end"};
+Result<void> TensorStream::Written(size_t bytes) {
+  bytes_written_ += static_cast<int64_t>(bytes);
+  if (bytes_written_ - bytes_released_ >= kPieceBytes) {
+    files_.tensors.ReleasePages();
+    bytes_released_ = bytes_written_;
   }
-  files_.tensors.ReleasePages();
+  if (bytes > 0 && progress_ && !progress_(bytes_written_))
+    return Error{ErrorCode::kCancelled, DisplayName(files_) + ": was not converted to the end"};
+  return {};
+}
+
+Result<void> TensorStream::WritePending(TensorWriter& writer) {
+  const auto bytes = std::exchange(pending_, {});
+  MOXIE_TRY(writer.Write(bytes));
+  return Written(bytes.size());
+}
+
+Result<void> TensorStream::WriteAsIs(std::span<const std::byte> bytes, TensorWriter& writer) {
+  MOXIE_TRY(WritePending(writer));
+  while (!bytes.empty()) {
+    pending_ = bytes.first(std::min(bytes.size(), static_cast<size_t>(kPieceBytes)));
+    bytes = bytes.subspan(pending_.size());
+    MOXIE_TRY(WritePending(writer));
+  }
   return {};
 }
 
@@ -125,24 +145,33 @@ Result<void> TensorStream::WritePart(const PlannedTensor& tensor, const TensorVi
   const int64_t workers = parallel ? threads_.threads() : 1;
   tile = std::max<int64_t>(1, std::min(tile, half / (workers * scratch_row)));
   const int64_t scratch_bytes = (tile * scratch_row + 63) / 64 * 64;
-  const int64_t block_bytes = std::min(kPieceBytes, memory_bytes_ - workers * tile * scratch_row);
+  const int64_t block_bytes =
+      std::min(kBlockBytes, (memory_bytes_ - workers * tile * scratch_row) / 2);
   const int64_t block_rows = std::clamp<int64_t>(block_bytes / row_bytes, 1, rows);
   scratch_.resize(static_cast<size_t>(workers * scratch_bytes));
-  block_.resize(static_cast<size_t>(block_rows * row_bytes));
   for (int64_t first = 0; first < rows; first += block_rows) {
     const int64_t count = std::min(block_rows, rows - first);
-    const auto read = [&](int64_t index, int worker) {
-      const int64_t at = index * tile;
+    std::vector<std::byte>& block = blocks_[turn_];
+    block.resize(static_cast<size_t>(count * row_bytes));
+    Result<void> written;
+    const auto step = [&](int64_t index, int worker) {
+      if (index == 0) {
+        written = writer.Write(pending_);
+        return;
+      }
+      const int64_t at = (index - 1) * tile;
       ReadTile(tensor, part, first + at, std::min(tile, count - at), kernels_,
-               scratch_.data() + worker * scratch_bytes, block_.data() + at * row_bytes);
+               scratch_.data() + worker * scratch_bytes, block.data() + at * row_bytes);
     };
-    const int64_t tiles = (count + tile - 1) / tile;
-    if (parallel && tiles > 1) {
-      threads_.ParallelFor(tiles, read);
+    const int64_t steps = 1 + (count + tile - 1) / tile;
+    if (parallel) {
+      threads_.ParallelFor(steps, step);
     } else {
-      for (int64_t i = 0; i < tiles; ++i) read(i, 0);
+      for (int64_t i = 0; i < steps; ++i) step(i, 0);
     }
-    MOXIE_TRY(WriteBytes(std::span(block_).first(static_cast<size_t>(count * row_bytes)), writer));
+    MOXIE_TRY(written);
+    MOXIE_TRY(Written(std::exchange(pending_, block).size()));
+    turn_ = 1 - turn_;
   }
   return {};
 }

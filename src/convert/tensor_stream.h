@@ -1,8 +1,10 @@
 #pragma once
 
+#include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <vector>
 
 #include "convert/tensor_plan.h"
@@ -15,8 +17,9 @@
 namespace moxie {
 
 /// Writes planned tensors, block of rows after block of rows: rows are read where the source's
-/// files are mapped, encoded on all threads, written, and their pages let go. What it holds at a
-/// time stays below `memory_bytes`, however large the tensors are. Not thread-safe.
+/// files are mapped and encoded on all threads, one of which writes the block before meanwhile, and
+/// their pages are let go. What it holds at a time stays below `memory_bytes`, however large the
+/// tensors are. Not thread-safe.
 class TensorStream {
  public:
   /// `files` and `threads` must outlive the stream. `progress` is told the bytes written, now and
@@ -24,19 +27,22 @@ class TensorStream {
   TensorStream(const ModelFiles& files, int64_t memory_bytes, ThreadPool& threads,
                const KernelSet& kernels, std::function<bool(int64_t bytes)> progress);
 
-  /// Whether a row of the tensor can be converted within the memory.
+  /// Whether the tensor's rows can be converted within the memory.
   ///
   /// Errors: kOverBudget, naming the tensor, where it cannot.
   Result<void> CheckMemory(const PlannedTensor& tensor) const;
 
-  /// Writes all of the tensor, which must be the writer's next.
+  /// Writes all of the tensors, which must be the writer's next.
   ///
   /// Errors: kCancelled where `progress` said so; kOverBudget; those of the writer.
-  Result<void> Write(const PlannedTensor& tensor, TensorWriter& writer);
+  Result<void> Write(std::span<const PlannedTensor> tensors, TensorWriter& writer);
 
  private:
+  Result<void> WriteTensor(const PlannedTensor& tensor, TensorWriter& writer);
   Result<void> WritePart(const PlannedTensor& tensor, const TensorView& part, TensorWriter& writer);
-  Result<void> WriteBytes(std::span<const std::byte> bytes, TensorWriter& writer);
+  Result<void> WriteAsIs(std::span<const std::byte> bytes, TensorWriter& writer);
+  Result<void> WritePending(TensorWriter& writer);
+  Result<void> Written(size_t bytes);
 
   const ModelFiles& files_;
   const int64_t memory_bytes_;
@@ -44,7 +50,10 @@ class TensorStream {
   const KernelSet& kernels_;
   std::function<bool(int64_t)> progress_;
   int64_t bytes_written_ = 0;
-  std::vector<std::byte> block_;
+  int64_t bytes_released_ = 0;  ///< of those written, when pages were last let go
+  std::array<std::vector<std::byte>, 2> blocks_;
+  size_t turn_ = 0;                     ///< the block that is encoded next
+  std::span<const std::byte> pending_;  ///< the one that was encoded and is to be written
   std::vector<std::byte> scratch_;
 };
 

@@ -173,7 +173,7 @@ Result<void> Upcycle(const std::string& in, const std::string& out, const Upcycl
       TensorWriter::CreateGguf(out, MixtureMetadata(dense, family, config, options), specs));
   ThreadPool threads(UsableCpus());
   TensorStream stream(files, kBufferBytes, threads, BestKernelSet(), {});
-  for (const PlannedTensor& tensor : plan) MOXIE_TRY(stream.Write(tensor, writer));
+  MOXIE_TRY(stream.Write(plan, writer));
   return writer.Finish();
 }
 

@@ -44,79 +44,38 @@ void EncodeBlocks(const float* x, int64_t elements, const float* importance, std
 
 // Eight bits without a search: the greatest magnitude becomes code 127, the rest is rounded. A
 // search gains next to nothing there, and key-value caches are written in this format as tokens
-// come. A scale is the same number whichever way it is found, so one block and many agree.
-
-/// The scale for a greatest magnitude.
-template <class I, class V>
-MOXIE_LANES V PlainScale(V greatest) {
-  return RoundToHalf<I>(greatest / 127.0f);
-}
-
-/// The integers nearest to x * inverse, in the low eight bits.
-template <class I, class V>
-MOXIE_LANES I PlainCodes(V x, V inverse) {
-  // The sum that rounds has the integer in its low bits.
-  return Bits<I>(Clamp(x * inverse, -127, 127) + kRoundingShift);
-}
-
+// come. Here lanes are elements: the greatest of them is the same in whichever order it is found.
+template <int N>
 void EncodePlainBlock(const float* x, BlockQ8_0& block) {
-  using V = Floats<4>;
-  using I = Ints<4>;
-  V values[8];
+  using V = Floats<N>;
+  using I = Ints<N>;
+  constexpr int kVectors = 32 / N;
+  V values[kVectors];
   V greatest{};
-  for (int k = 0; k < 8; ++k) {
-    const V read = Load<V>(x + 4 * k);
+  for (int k = 0; k < kVectors; ++k) {
+    const V read = Load<V>(x + N * k);
     values[k] = read == read ? read : V{};
     greatest = Max(Abs(values[k]), greatest);
   }
-  const V d = PlainScale<I>(Splat<V>(Greatest(greatest)));
-  const V inverse = SafeInverse(d);
-  SetHalf(block.d, HalfBits<I>(d)[0]);
-  int32_t codes[32];
-  for (int k = 0; k < 8; ++k) Store(codes + 4 * k, PlainCodes<I>(values[k], inverse));
-  for (int j = 0; j < 32; ++j) block.q[j] = static_cast<int8_t>(codes[j]);
-}
-
-/// Sixteen blocks at once.
-template <int N>
-void EncodePlainBatch(const float* x, std::byte* out) {
-  using V = Floats<N>;
-  using I = Ints<N>;
-  Batch<32, false> batch;
-  Codes<32> codes;
-  StoredHalves halves;
-  Transpose<N, 32>(x, batch.x);
-  for (int g = 0; g < kBatch; g += N) {
-    const Groups<N, Batch<32, false>> groups = {batch, g};
-    V greatest{};
-    for (int i = 0; i < 32; ++i) greatest = Max(Abs(groups.X(i)), greatest);  // NaN stays out
-    const V d = PlainScale<I>(greatest);
-    const V inverse = SafeInverse(d);
-    Store(halves.bits + g, HalfBits<I>(d));
-    StoreCodes<N>(
-        g, codes, [&](int i) __attribute__((always_inline)) {
-          const V read = groups.X(i);
-          return PlainCodes<I>(read == read ? read : V{}, inverse) & 0xff;
-        });
-  }
-  for (int g = 0; g < kBatch; ++g) {
-    BlockQ8_0 block;
-    SetHalf(block.d, halves.bits[g]);
-    __builtin_memcpy(block.q, codes.of[g], 32);
-    __builtin_memcpy(out + g * static_cast<int64_t>(sizeof(block)), &block, sizeof(block));
+  const auto d = RoundToHalf<Ints<4>>(Splat<Floats<4>>(Greatest(greatest) / 127.0f));
+  const V inverse = Splat<V>(SafeInverse(d)[0]);
+  SetHalf(block.d, HalfBits<Ints<4>>(d)[0]);
+  const auto code = [&](int k) __attribute__((always_inline)) {
+    // The sum that rounds has the integer in its low bits.
+    return Bits<I>(Clamp(values[k] * inverse, -127, 127) + kRoundingShift) & 0xff;
+  };
+  for (int k = 0; k < kVectors; k += 4) {
+    const I words = code(k) | code(k + 1) << 8 | code(k + 2) << 16 | code(k + 3) << 24;
+    Store(block.q + N * k, SortBytes(Bits<Bytes<N>>(words)));
   }
 }
 
 template <int N>
 void EncodePlainQ8(const float* x, int64_t elements, std::byte* out) {
-  constexpr int64_t kBytes = sizeof(BlockQ8_0);
-  int64_t i = 0;
-  for (; i + 32 * kBatch <= elements; i += 32 * kBatch)
-    EncodePlainBatch<N>(x + i, out + i / 32 * kBytes);
-  for (; i < elements; i += 32) {
+  for (int64_t i = 0; i < elements; i += 32) {
     BlockQ8_0 block;
-    EncodePlainBlock(x + i, block);
-    __builtin_memcpy(out + i / 32 * kBytes, &block, sizeof(block));
+    EncodePlainBlock<(N < 8 ? 4 : 8)>(x + i, block);
+    __builtin_memcpy(out + i / 32 * static_cast<int64_t>(sizeof(block)), &block, sizeof(block));
   }
 }
 

@@ -1,5 +1,8 @@
 #pragma once
 
+#include <concepts>
+#include <type_traits>
+
 #include "quant/blocks.h"
 #include "quant/line_search.h"
 #include "quant/scale_search.h"
@@ -12,6 +15,13 @@ namespace {
 
 template <class Block>
 constexpr int kGroupSize = Block::kElements;
+
+template <class T, class... Ts>
+concept OneOf = (std::same_as<T, Ts> || ...);
+
+/// Whether a code has five bits, the fifth apart from the others.
+template <class Block>
+constexpr bool kFiveBits = OneOf<Block, BlockQ5_0, BlockQ5_1, BlockQ5_K>;
 
 /// Half-precision numbers, one a block.
 struct StoredHalves {
@@ -59,26 +69,30 @@ void EncodeLines(const Batch& batch, int highest, StoredHalves& d, StoredHalves&
   }
 }
 
-template <int N, class Batch>
-void EncodeBatch(const Batch& batch, BlockQ4_0 (&blocks)[kBatch]) {
+template <int N, class Batch, OneOf<BlockQ4_0, BlockQ5_0> Block>
+void EncodeBatch(const Batch& batch, Block (&blocks)[kBatch]) {
+  using Values = std::conditional_t<kFiveBits<Block>, IntegerCodes<-16, 15>, IntegerCodes<-8, 7>>;
   StoredHalves d;
   Codes<32> codes;
-  EncodeScaled<IntegerCodes<-8, 7>, N>(batch, d, codes);
+  EncodeScaled<Values, N>(batch, d, codes);
   for (int g = 0; g < kBatch; ++g) {
     SetHalf(blocks[g].d, d.bits[g]);
     PackNibbles(codes.of[g], blocks[g].q);
+    if constexpr (kFiveBits<Block>) PackHighBits(codes.of[g], blocks[g].high);
   }
 }
 
-template <int N, class Batch>
-void EncodeBatch(const Batch& batch, BlockQ5_0 (&blocks)[kBatch]) {
+template <int N, class Batch, OneOf<BlockQ4_1, BlockQ5_1> Block>
+void EncodeBatch(const Batch& batch, Block (&blocks)[kBatch]) {
   StoredHalves d;
+  StoredHalves m;
   Codes<32> codes;
-  EncodeScaled<IntegerCodes<-16, 15>, N>(batch, d, codes);
+  EncodeLines<N>(batch, kFiveBits<Block> ? 31 : 15, d, m, codes);
   for (int g = 0; g < kBatch; ++g) {
     SetHalf(blocks[g].d, d.bits[g]);
+    SetHalf(blocks[g].m, m.bits[g]);
     PackNibbles(codes.of[g], blocks[g].q);
-    PackHighBits(codes.of[g], blocks[g].high);
+    if constexpr (kFiveBits<Block>) PackHighBits(codes.of[g], blocks[g].high);
   }
 }
 
@@ -90,33 +104,6 @@ void EncodeBatch(const Batch& batch, BlockQ8_0 (&blocks)[kBatch]) {
   for (int g = 0; g < kBatch; ++g) {
     SetHalf(blocks[g].d, d.bits[g]);
     for (int j = 0; j < 32; ++j) blocks[g].q[j] = static_cast<int8_t>(codes.of[g][j] - 127);
-  }
-}
-
-template <int N, class Batch>
-void EncodeBatch(const Batch& batch, BlockQ4_1 (&blocks)[kBatch]) {
-  StoredHalves d;
-  StoredHalves m;
-  Codes<32> codes;
-  EncodeLines<N>(batch, 15, d, m, codes);
-  for (int g = 0; g < kBatch; ++g) {
-    SetHalf(blocks[g].d, d.bits[g]);
-    SetHalf(blocks[g].m, m.bits[g]);
-    PackNibbles(codes.of[g], blocks[g].q);
-  }
-}
-
-template <int N, class Batch>
-void EncodeBatch(const Batch& batch, BlockQ5_1 (&blocks)[kBatch]) {
-  StoredHalves d;
-  StoredHalves m;
-  Codes<32> codes;
-  EncodeLines<N>(batch, 31, d, m, codes);
-  for (int g = 0; g < kBatch; ++g) {
-    SetHalf(blocks[g].d, d.bits[g]);
-    SetHalf(blocks[g].m, m.bits[g]);
-    PackNibbles(codes.of[g], blocks[g].q);
-    PackHighBits(codes.of[g], blocks[g].high);
   }
 }
 

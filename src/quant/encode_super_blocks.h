@@ -19,22 +19,31 @@ constexpr int kGroupSize<BlockQ5_K> = 32;
 template <>
 constexpr int kGroupSize<BlockQ6_K> = 16;
 
-template <int N, class Batch>
-void CodesOf(const Batch& batch, int highest, const SuperLines& lines, Codes<Batch::kSize>& codes) {
-  for (int g = 0; g < kBatch; g += N)
-    AssignCodes<N>(Groups<N, Batch>{batch, g}, highest, LinesAt<N>(lines, g), codes);
-}
-
-template <class Values, int N, class Batch>
-void CodesOf(const Batch& batch, const SuperScales& scales, Codes<Batch::kSize>& codes) {
-  for (int g = 0; g < kBatch; g += N)
-    AssignCodes<Values>(Groups<N, Batch>{batch, g}, ScalesAt<N>(scales, g), codes);
-}
-
 /// One number a group.
 MOXIE_LANES void HalvesOf(const PerGroup& numbers, StoredHalves& halves) {
   for (int g = 0; g < kBatch; g += 4)
     Store(halves.bits + g, HalfBits<Ints<4>>(Load<Floats<4>>(numbers.of + g)));
+}
+
+/// FitSuperScales' integers, the common numbers' bits, and the codes.
+template <class Values, int N, class Batch>
+void EncodeSuperScales(const Batch& batch, float lowest, float highest, SuperScales& scales,
+                       StoredHalves& d, Codes<Batch::kSize>& codes) {
+  FitSuperScales<Values, N>(batch, lowest, highest, scales);
+  HalvesOf(scales.d, d);
+  for (int g = 0; g < kBatch; g += N)
+    AssignCodes<Values>(Groups<N, Batch>{batch, g}, ScalesAt<N>(scales, g), codes);
+}
+
+/// The same of FitSuperLines.
+template <int N, class Batch>
+void EncodeSuperLines(const Batch& batch, int highest_code, float highest, SuperLines& lines,
+                      StoredHalves& d, StoredHalves& dmin, Codes<Batch::kSize>& codes) {
+  FitSuperLines<N>(batch, highest_code, highest, lines);
+  HalvesOf(lines.d, d);
+  HalvesOf(lines.dmin, dmin);
+  for (int g = 0; g < kBatch; g += N)
+    AssignCodes<N>(Groups<N, Batch>{batch, g}, highest_code, LinesAt<N>(lines, g), codes);
 }
 
 // Two bits of each code, from bit `from` on: 32 bytes hold 128 elements.
@@ -84,10 +93,7 @@ void EncodeBatch(const Batch& batch, BlockQ2_K (&blocks)[1]) {
   SuperLines lines;
   Codes<16> codes;
   StoredHalves d, dmin;
-  FitSuperLines<N>(batch, 3, 15, lines);
-  CodesOf<N>(batch, 3, lines, codes);
-  HalvesOf(lines.d, d);
-  HalvesOf(lines.dmin, dmin);
+  EncodeSuperLines<N>(batch, 3, 15, lines, d, dmin, codes);
   SetHalf(blocks[0].d, d.bits[0]);
   SetHalf(blocks[0].dmin, dmin.bits[0]);
   for (int g = 0; g < kBatch; ++g) {
@@ -99,13 +105,10 @@ void EncodeBatch(const Batch& batch, BlockQ2_K (&blocks)[1]) {
 
 template <int N, class Batch>
 void EncodeBatch(const Batch& batch, BlockQ3_K (&blocks)[1]) {
-  using Values = IntegerCodes<-4, 3>;
   SuperScales scales;
   Codes<16> codes;
   StoredHalves d;
-  FitSuperScales<Values, N>(batch, -32, 31, scales);
-  CodesOf<Values, N>(batch, scales, codes);
-  HalvesOf(scales.d, d);
+  EncodeSuperScales<IntegerCodes<-4, 3>, N>(batch, -32, 31, scales, d, codes);
   SetHalf(blocks[0].d, d.bits[0]);
   for (uint8_t& byte : blocks[0].scales) byte = 0;
   for (int g = 0; g < kBatch; ++g) {
@@ -121,13 +124,10 @@ void EncodeBatch(const Batch& batch, BlockQ3_K (&blocks)[1]) {
 
 template <int N, class Batch>
 void EncodeBatch(const Batch& batch, BlockQ6_K (&blocks)[1]) {
-  using Values = IntegerCodes<-32, 31>;
   SuperScales scales;
   Codes<16> codes;
   StoredHalves d;
-  FitSuperScales<Values, N>(batch, -128, 127, scales);
-  CodesOf<Values, N>(batch, scales, codes);
-  HalvesOf(scales.d, d);
+  EncodeSuperScales<IntegerCodes<-32, 31>, N>(batch, -128, 127, scales, d, codes);
   SetHalf(blocks[0].d, d.bits[0]);
   for (int g = 0; g < kBatch; ++g)
     blocks[0].scales[g] = static_cast<int8_t>(static_cast<int>(scales.scale.of[g]));
@@ -141,38 +141,18 @@ void EncodeBatch(const Batch& batch, BlockQ6_K (&blocks)[1]) {
   PackPairs(codes.of[0], 4, blocks[0].high);
 }
 
-template <int N, class Batch>
-void EncodeBatch(const Batch& batch, BlockQ4_K (&blocks)[2]) {
+template <int N, class Batch, OneOf<BlockQ4_K, BlockQ5_K> Block>
+void EncodeBatch(const Batch& batch, Block (&blocks)[2]) {
   SuperLines lines;
   Codes<32> codes;
   StoredHalves d, dmin;
-  FitSuperLines<N>(batch, 15, 63, lines);
-  CodesOf<N>(batch, 15, lines, codes);
-  HalvesOf(lines.d, d);
-  HalvesOf(lines.dmin, dmin);
+  EncodeSuperLines<N>(batch, kFiveBits<Block> ? 31 : 15, 63, lines, d, dmin, codes);
   for (int b = 0; b < 2; ++b) {
     SetHalf(blocks[b].d, d.bits[8 * b]);
     SetHalf(blocks[b].dmin, dmin.bits[8 * b]);
     PackKScales(lines, 8 * b, blocks[b].scales);
     PackSuperNibbles(codes.of[8 * b], blocks[b].q);
-  }
-}
-
-template <int N, class Batch>
-void EncodeBatch(const Batch& batch, BlockQ5_K (&blocks)[2]) {
-  SuperLines lines;
-  Codes<32> codes;
-  StoredHalves d, dmin;
-  FitSuperLines<N>(batch, 31, 63, lines);
-  CodesOf<N>(batch, 31, lines, codes);
-  HalvesOf(lines.d, d);
-  HalvesOf(lines.dmin, dmin);
-  for (int b = 0; b < 2; ++b) {
-    SetHalf(blocks[b].d, d.bits[8 * b]);
-    SetHalf(blocks[b].dmin, dmin.bits[8 * b]);
-    PackKScales(lines, 8 * b, blocks[b].scales);
-    PackSuperNibbles(codes.of[8 * b], blocks[b].q);
-    PackBits(codes.of[8 * b], 4, blocks[b].high);
+    if constexpr (kFiveBits<Block>) PackBits(codes.of[8 * b], 4, blocks[b].high);
   }
 }
 

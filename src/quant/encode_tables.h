@@ -82,9 +82,7 @@ void EncodeBatch(const Batch& batch, BlockIQ4_XS (&blocks)[2]) {
   SuperScales scales;
   Codes<32> codes;
   StoredHalves d;
-  FitSuperScales<Iq4Codes, N>(batch, -32, 31, scales);
-  CodesOf<Iq4Codes, N>(batch, scales, codes);
-  HalvesOf(scales.d, d);
+  EncodeSuperScales<Iq4Codes, N>(batch, -32, 31, scales, d, codes);
   for (int b = 0; b < 2; ++b) {
     BlockIQ4_XS& block = blocks[b];
     SetHalf(block.d, d.bits[8 * b]);

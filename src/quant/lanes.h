@@ -36,6 +36,7 @@ struct VectorOf;
   struct VectorOf<count> {                                          \
     typedef float Floats __attribute__((vector_size(4 * (count)))); \
     typedef int32_t Ints __attribute__((vector_size(4 * (count)))); \
+    typedef int8_t Bytes __attribute__((vector_size(4 * (count)))); \
   };
 MOXIE_VECTOR_OF(4)
 MOXIE_VECTOR_OF(8)
@@ -46,6 +47,8 @@ template <int count>
 using Floats = typename VectorOf<count>::Floats;
 template <int count>
 using Ints = typename VectorOf<count>::Ints;  ///< of a comparison: -1 where it holds, else 0
+template <int count>
+using Bytes = typename VectorOf<count>::Bytes;  ///< four times as many
 
 template <class V, class T>
 MOXIE_LANES V Load(const T* p) {
@@ -99,11 +102,23 @@ MOXIE_LANES bool Any(I mask) {
   return any != 0;
 }
 
-/// The greatest of four lanes.
+/// The greatest of all lanes.
 MOXIE_LANES float Greatest(Floats<4> v) {
-  const float a = v[0] > v[1] ? v[0] : v[1];
-  const float b = v[2] > v[3] ? v[2] : v[3];
-  return a > b ? a : b;
+  const Floats<4> pairs = Max(__builtin_shufflevector(v, v, 2, 3, 0, 1), v);
+  return Max(__builtin_shufflevector(pairs, pairs, 1, 0, 3, 2), pairs)[0];
+}
+MOXIE_LANES float Greatest(Floats<8> v) {
+  return Greatest(
+      Max(__builtin_shufflevector(v, v, 0, 1, 2, 3), __builtin_shufflevector(v, v, 4, 5, 6, 7)));
+}
+
+// From four bytes a lane, the first of all lanes, then the second of all, and so on.
+MOXIE_LANES Bytes<4> SortBytes(Bytes<4> v) {
+  return __builtin_shufflevector(v, v, 0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+}
+MOXIE_LANES Bytes<8> SortBytes(Bytes<8> v) {
+  return __builtin_shufflevector(v, v, 0, 4, 8, 12, 16, 20, 24, 28, 1, 5, 9, 13, 17, 21, 25, 29, 2,
+                                 6, 10, 14, 18, 22, 26, 30, 3, 7, 11, 15, 19, 23, 27, 31);
 }
 
 /// Added to a number below 2^22 in magnitude, it leaves no room for fractions: the sum is rounded

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A real memory limit: in a control group that may use the budget and no more, a mixture several
 times as large answers as it does with all the memory there is, and the group's own peak stays
-below the budget."""
+below the budget. Importance is measured there, too; types for a size are not to be had."""
 import json
 import pathlib
 import tempfile
@@ -13,6 +13,7 @@ from python_support import moxie, skip, smollm2
 BUDGET = 128 << 20
 RUN = ["Why is the sky blue?", "--context", "64", "--batch", "32", "--max-tokens", "12",
        "--ignore-eos", "--json"]
+TEXT = pathlib.Path(__file__).resolve().parent.parent / "golden/smollm2_text.txt"
 
 
 # Skipping is for before the tests: unittest takes an exit within one for a failure.
@@ -25,25 +26,44 @@ except OSError as error:
 
 
 class Budget(unittest.TestCase):
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.folder = pathlib.Path(cls.holder.name)
+        cls.model = cls.folder / "mixture.gguf"
+        moxie("upcycle", DENSE, cls.model, "--experts", "16", "--used", "2", "--noise", "0.1")
+
+    @classmethod
+    def tearDownClass(cls):
+        GROUP.remove()
+        cls.holder.cleanup()
+
     def test_a_model_four_times_the_budget_answers_as_without_one(self):
-        with tempfile.TemporaryDirectory() as folder:
-            model = pathlib.Path(folder) / "mixture.gguf"
-            moxie("upcycle", DENSE, model, "--experts", "16", "--used", "2", "--noise", "0.1")
-            self.assertGreaterEqual(model.stat().st_size, 4 * BUDGET)
-            free = json.loads(moxie("run", model, *RUN))
-            self.assertNotIn("experts", free)
-            try:
-                run = GROUP.run("run", model, *RUN, "--memory", BUDGET)
-                peak = GROUP.peak()
-            finally:
-                GROUP.remove()
-            self.assertEqual(run.returncode, 0, run.stderr[-500:])
-            limited = json.loads(run.stdout)
-            self.assertEqual(limited["ids"], free["ids"])
-            self.assertEqual(limited["text"], free["text"])
-            self.assertLessEqual(peak, BUDGET)
-            self.assertGreater(limited["experts"]["misses"], 0)
-            print(f"peak {peak / 2**20:.1f} MiB of {BUDGET >> 20}, experts {limited['experts']}")
+        self.assertGreaterEqual(self.model.stat().st_size, 4 * BUDGET)
+        free = json.loads(moxie("run", self.model, *RUN))
+        self.assertNotIn("experts", free)
+        run = GROUP.run("run", self.model, *RUN, "--memory", BUDGET)
+        self.assertEqual(run.returncode, 0, run.stderr[-500:])
+        limited = json.loads(run.stdout)
+        self.assertEqual(limited["ids"], free["ids"])
+        self.assertEqual(limited["text"], free["text"])
+        self.assertLessEqual(GROUP.peak(), BUDGET)
+        self.assertGreater(limited["experts"]["misses"], 0)
+        print(f"peak {GROUP.peak() / 2**20:.1f} MiB of {BUDGET >> 20}, experts {limited['experts']}")
+
+    def test_importance_is_measured_while_experts_stream(self):
+        wanted, got = self.folder / "free.gguf", self.folder / "limited.gguf"
+        how = ["--file", TEXT, "--context", "64", "--chunks", "2"]
+        moxie("importance", self.model, "--out", wanted, *how)
+        run = GROUP.run("importance", self.model, "--out", got, *how, "--memory", BUDGET)
+        self.assertEqual(run.returncode, 0, run.stderr[-500:])
+        self.assertEqual(got.read_bytes(), wanted.read_bytes())
+
+    def test_types_for_a_size_need_the_model_in_memory_and_say_so(self):
+        run = GROUP.run("quantize", self.model, self.folder / "q.gguf", "--bits", "5", "--file", TEXT)
+        self.assertEqual(run.returncode, 1, run.stderr[-500:])
+        self.assertEqual(run.stderr.count("\n"), 1, run.stderr)
+        self.assertIn("needs at least", run.stderr)
 
 
 if __name__ == "__main__":
