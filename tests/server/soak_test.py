@@ -42,7 +42,7 @@ def ask(dice):
         ("/v1/messages", dict(chat, max_tokens=7)),
         ("/v1/embeddings", {"input": [prompt, prompt[:2]]}),
         ("/v1/completions", dict(fields, prompt=prompt, grammar="root ::= " + " | ".join(
-            f'"{dice.randrange(9999)}" [a-z]{{1,90}}' for _ in range(dice.choice((1, 30, 600)))))),
+            f'"{dice.randrange(9999)}" [a-z]{{1,9}}' for _ in range(dice.choice((1, 30, 600)))))),
         ("/tokenize", {"prompt": "x" * dice.choice((50, 5000, 500000))}),
         ("/v1/completions", dict(fields, prompt=prompt, n=-1)),
         ("/v1/completions", dict(fields, prompt=[5] * 100000)),
