@@ -1,6 +1,7 @@
 #pragma once
 
 // Seen by http.cc alone: Asio and Beast take seconds to compile.
+#include <atomic>
 #include <boost/asio/ip/tcp.hpp>
 #include <boost/asio/ssl/stream.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -36,6 +37,26 @@ struct ServerState {
   HttpServer::Handler handler;
   std::function<void()> connection_ended;
   bool draining = false;
+  /// Bytes of the bodies that are kept; its own, for a request may outlive the server.
+  std::shared_ptr<std::atomic<int64_t>> bodies = std::make_shared<std::atomic<int64_t>>(0);
+};
+
+/// One body's share of ServerState::bodies.
+class BodyCount {
+ public:
+  explicit BodyCount(std::shared_ptr<std::atomic<int64_t>> all) : all_(std::move(all)) {}
+  ~BodyCount() { *all_ -= bytes_; }
+  BodyCount(const BodyCount&) = delete;
+  BodyCount& operator=(const BodyCount&) = delete;
+  /// Takes the body to be of so many bytes now; returns those of all.
+  int64_t Set(size_t bytes) {
+    const int64_t more = static_cast<int64_t>(bytes) - std::exchange(bytes_, bytes);
+    return *all_ += more;
+  }
+
+ private:
+  std::shared_ptr<std::atomic<int64_t>> all_;
+  int64_t bytes_ = 0;
 };
 
 class Connection {
@@ -116,6 +137,7 @@ class ConnectionOf final : public Connection,
   }
 
   void NewParser() {
+    body_count_ = std::make_shared<BodyCount>(shared_->bodies);
     parser_.emplace();
     parser_->eager(true);
     parser_->header_limit(static_cast<uint32_t>(shared_->options.limits.header_bytes));
@@ -153,6 +175,8 @@ class ConnectionOf final : public Connection,
       if (parser_->is_header_done() && !head_seen_) OnHead();
       if (error == http::error::need_more) break;
       if (error) return Refuse(error);
+      const int64_t bodies = body_count_->Set(parser_->get().body().size());
+      if (bodies > shared_->options.limits.bodies_bytes) return RefuseBusy();
     }
     if (parser_->is_done()) return Dispatch();
     Read();
@@ -181,8 +205,20 @@ class ConnectionOf final : public Connection,
                 std::to_string(shared_->options.limits.header_bytes) +
                 " bytes that this server reads";
     }
-    response.body = "{\"error\":{\"message\":\"" + message +
-                    "\",\"type\":\"invalid_request_error\",\"param\":null,\"code\":null}}";
+    SendRefusal(std::move(response), message, "invalid_request_error");
+  }
+
+  void RefuseBusy() {
+    NewParser();  // What it has read makes room.
+    SendRefusal({.status = 429, .headers = {{"Retry-After", "1"}}},
+                "the requests that are being read and answered have as many bytes as this server "
+                "keeps; try again",
+                "rate_limit_error");
+  }
+
+  void SendRefusal(HttpResponse response, const std::string& message, const std::string& type) {
+    response.body = "{\"error\":{\"message\":\"" + message + "\",\"type\":\"" + type +
+                    "\",\"param\":null,\"code\":null}}";
     keep_alive_ = false;
     exchange_ = std::make_shared<ConnectionExchange>(this->shared_from_this(), false);
     exchange_->Send(response);
@@ -199,6 +235,7 @@ class ConnectionOf final : public Connection,
     for (const auto& field : message)
       request.headers.emplace_back(field.name_string(), field.value());
     request.body = std::move(message.body());
+    request.counted = body_count_;
     request.client = client_;
     http_1_0_ = message.version() < 11;
     keep_alive_ = message.keep_alive() && !http_1_0_;
@@ -258,6 +295,7 @@ class ConnectionOf final : public Connection,
   asio::steady_timer deadline_;
   boost::beast::flat_buffer input_;
   std::optional<Parser> parser_;
+  std::shared_ptr<BodyCount> body_count_;
   std::shared_ptr<ConnectionExchange> exchange_;  // The answer under way.
   std::string unsent_, sending_;
   bool head_seen_ = false;

@@ -21,7 +21,8 @@ struct HttpRequest {
   std::string query;
   Headers headers;
   std::string body;
-  std::string client;  ///< its address and port: the connection
+  std::string client;                   ///< its address and port: the connection
+  std::shared_ptr<const void> counted;  ///< while it lives, the body counts in bodies_bytes
 
   /// The first header of that name in any case, or empty.
   std::string_view Header(std::string_view name) const;
@@ -56,6 +57,7 @@ using ExchangePtr = std::shared_ptr<Exchange>;
 
 struct HttpLimits {
   int64_t body_bytes = int64_t{32} << 20;
+  int64_t bodies_bytes = int64_t{256} << 20;  ///< of all requests that arrive or are being answered
   int64_t header_bytes = 32 << 10;
   int64_t connections = 4096;
   int64_t unsent_bytes = 8 << 20;  ///< of one answer; a client that lets more pile up is gone

@@ -1,5 +1,6 @@
 #!/usr/bin/env python3
 """What must not harm the server: foreign hosts and pages, wrong keys, requests without measure."""
+import contextlib
 import http.client
 import json
 import resource
@@ -72,6 +73,23 @@ class Http(unittest.TestCase):
                 while time.monotonic() - begin < 20:
                     client.sendall(chunk)
         self.assertEqual(self.server.get("/health"), {"status": "ok"})
+
+    def test_bodies_of_many_clients_are_limited_together(self):
+        clients, mib = [], b" " * (1 << 20)
+        for _ in range(9):  # 30 MiB each, never complete: the ninth is one too many.
+            clients.append(socket.create_connection(("127.0.0.1", self.server.port), timeout=20))
+            clients[-1].sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\n"
+                                b"Content-Length: 33000000\r\n\r\n")
+            with contextlib.suppress(OSError):  # It need not take the rest.
+                for _ in range(30):
+                    clients[-1].sendall(mib)
+        self.assertIn(b" 429 ", clients[-1].recv(1000))
+        self.server.post("/tokenize", {"prompt": "a"})  # The ninth made room again.
+        for client in clients:
+            client.close()
+        time.sleep(0.5)
+        self.assertIn(b" 400 ", self.raw(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
+                                         b"Content-Length: 31457280\r\n\r\n" + mib * 30))
 
     def test_pipelined_requests_are_answered_in_order(self):
         one = b"GET /health HTTP/1.1\r\nHost: localhost\r\n"
