@@ -250,8 +250,9 @@ Continuation PrepareResponses(Server& server, const Call& call) {
   if (!fields.ok() || !Prepare(*asked->host, chat, request, error)) return respond();
   std::optional<ToolCallFormat> tools;
   if (chat.has_tools()) tools = FormatOf(*asked->host);
+  OrderedJson told = Told(*body, request, chat);
   return [&server, exchange = call.exchange, host = asked->host, model = asked->model,
-          told = Told(*body, request, chat), request = std::move(request), stream, tools] {
+          told = std::move(told), request = std::move(request), stream, tools] {
     Generate(server, exchange, host, {request},
              std::make_unique<ResponsesAnswer>(exchange, model, stream, told, tools));
   };
