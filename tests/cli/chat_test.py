@@ -12,8 +12,8 @@ import termios
 import time
 import unittest
 
+from command_case import Case
 from python_support import MOXIE
-from tiny_gguf import write_tiny_gguf
 
 PATIENCE = 60  # seconds; a busy machine is no failure
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -77,18 +77,7 @@ class Terminal:
             self.ends()
 
 
-class Chat(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.holder = tempfile.TemporaryDirectory()
-        cls.folder = pathlib.Path(cls.holder.name)
-        cls.tiny = cls.folder / "tiny.gguf"
-        write_tiny_gguf(cls.tiny)
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.holder.cleanup()
-
+class Chat(Case):
     def setUp(self):
         holder = tempfile.TemporaryDirectory()
         self.addCleanup(holder.cleanup)

@@ -1,23 +1,12 @@
 #!/usr/bin/env python3
 """Requests whose fields are out of range, of the wrong kind or without measure: refused by name, in
 every protocol."""
-import tempfile
 import unittest
 
-from server import Server, chat_model
+from server import ServerCase
 
 
-class Fields(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.holder = tempfile.TemporaryDirectory()
-        cls.server = Server(chat_model(cls.holder.name), "--parallel", 2).__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.__exit__(None, None, None)
-        cls.holder.cleanup()
-
+class Fields(ServerCase):
     def refused(self, path, body, param=None, status=400):
         got, _, answer = self.server.request("POST", path, body)
         self.assertEqual(got, status, (body, answer))

@@ -2,24 +2,15 @@
 """OpenAI's routes, driven as a client would. What the model says is compared with what Hugging
 Face's says (tests/golden/models/*/golden.json)."""
 import json
-import tempfile
 import unittest
 
-from server import GOLDEN, Server, chat_model
+from server import GOLDEN, ServerCase
 
 GREEDY = json.loads((GOLDEN / "mixtral/golden.json").read_text())["greedy"][0]
 
 
-class Case(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.holder = tempfile.TemporaryDirectory()
-        cls.server = Server(chat_model(cls.holder.name), "--parallel", 3).__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.__exit__(None, None, None)
-        cls.holder.cleanup()
+class Case(ServerCase):
+    parallel = 3
 
     def text(self, ids):
         return self.server.post("/detokenize", {"tokens": ids})["prompt"]

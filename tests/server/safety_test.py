@@ -15,22 +15,12 @@ import time
 import unittest
 
 from python_support import MOXIE
-from server import GOLDEN, Server, chat_model
+from server import GOLDEN, Server, ServerCase
 
 MIXTRAL = GOLDEN / "mixtral"
 
 
-class Http(unittest.TestCase):
-    @classmethod
-    def setUpClass(cls):
-        cls.holder = tempfile.TemporaryDirectory()
-        cls.server = Server(chat_model(cls.holder.name), "--parallel", 2).__enter__()
-
-    @classmethod
-    def tearDownClass(cls):
-        cls.server.__exit__(None, None, None)
-        cls.holder.cleanup()
-
+class Http(ServerCase):
     def raw(self, data, timeout=10):
         with socket.create_connection(("127.0.0.1", self.server.port), timeout=timeout) as client:
             client.sendall(data)

@@ -5,7 +5,9 @@ import pathlib
 import shutil
 import signal
 import subprocess
+import tempfile
 import threading
+import unittest
 
 from python_support import MOXIE, ROOT
 
@@ -112,3 +114,18 @@ class Server:
                 events.append((fields.get("event"), json.loads(fields["data"])))
         connection.close()
         return events
+
+
+class ServerCase(unittest.TestCase):
+    """Tests that share one server of a golden model with a chat template."""
+    parallel = 2
+
+    @classmethod
+    def setUpClass(cls):
+        cls.holder = tempfile.TemporaryDirectory()
+        cls.server = Server(chat_model(cls.holder.name), "--parallel", cls.parallel).__enter__()
+
+    @classmethod
+    def tearDownClass(cls):
+        cls.server.__exit__(None, None, None)
+        cls.holder.cleanup()
