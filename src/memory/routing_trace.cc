@@ -1,4 +1,6 @@
 #include <algorithm>
+#include <cmath>
+#include <limits>
 #include <nlohmann/json.hpp>
 #include <utility>
 
@@ -45,7 +47,10 @@ class TraceReader {
       }));
       if (layer.contains("weights")) {
         MOXIE_TRY(ReadRows(layer["weights"], [&](const nlohmann::json& value) {
-          if (!value.is_number()) return false;
+          // A greater number would be read as infinity, which JSON cannot write.
+          if (!value.is_number() ||
+              std::abs(value.get<double>()) > std::numeric_limits<float>::max())
+            return false;
           read.weights.push_back(value.get<float>());
           return true;
         }));
@@ -80,7 +85,7 @@ class TraceReader {
         if (!take(value))
           return Invalid(Where() + " must have distinct experts from 0 to " +
                          std::to_string(kMostExperts - 1) +
-                         " for each token, and numbers for weights");
+                         " for each token, and float32 numbers for weights");
       }
     }
     trace_.tokens = shape_.first;

@@ -39,13 +39,15 @@ class Trace(unittest.TestCase):
             self.assertIn("no experts", refused.stderr)
 
     def test_what_is_no_routing_is_refused(self):
-        with tempfile.NamedTemporaryFile(suffix=".json") as file:
-            file.write(b'{"layers": 3}')
-            file.flush()
-            refused = subprocess.run([MOXIE, "bench", "--replay", file.name], capture_output=True,
-                                     text=True)
-            self.assertEqual(refused.returncode, 1)
-            self.assertIn(file.name, refused.stderr)
+        beyond_float32 = '{"layers": [{"experts": [[0, 1]], "weights": [[0.5, 1e39]]}]}'
+        for text in '{"layers": 3}', beyond_float32:
+            with tempfile.NamedTemporaryFile("w", suffix=".json") as file:
+                file.write(text)
+                file.flush()
+                refused = subprocess.run([MOXIE, "bench", "--replay", file.name],
+                                         capture_output=True, text=True)
+                self.assertEqual(refused.returncode, 1, text)
+                self.assertIn(file.name, refused.stderr)
         self.assertEqual(subprocess.run([MOXIE, "bench"], capture_output=True).returncode, 2)
 
 
