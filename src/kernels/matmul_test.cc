@@ -196,6 +196,11 @@ std::vector<Shape> ShapesOf(DType type) {
   }
 }
 
+/// Whether the set's form is bfloat16, not integers.
+bool IsBfloat16(const KernelSet& set, const ActivationFormat& format) {
+  return set.name == "amx" && format.panel > 1;
+}
+
 /// How far a set may be from the exact product of row `w` and activations `x`.
 ///
 /// A sum of n float32 terms in any order errs by at most (n + 1) u sum|term|, u = 2^-24; a format
@@ -205,10 +210,10 @@ std::vector<Shape> ShapesOf(DType type) {
 /// largest / 32600. Each activation is within half a step and what rounding up to 32767 steps to
 /// float32 adds, at most 2^-7 of one.
 ///
-/// Panels hold bfloat16, of 8 significant bits: a weight, which float32 rounds before, errs by at
+/// bfloat16 has 8 significant bits: a weight, which float32 rounds before, errs by at
 /// most 2^-8 + 2^-23 of itself, an activation by 2^-8, so a product by 2^-7 + 2^-16 + 2^-22 of
 /// itself; products are exact in float32.
-double Tolerance(const FormatCase& format, bool panels, const float* w, const float* x,
+double Tolerance(const FormatCase& format, bool bfloat16, const float* w, const float* x,
                  int64_t cols) {
   double magnitude = 0;
   double products = 0;
@@ -228,7 +233,7 @@ double Tolerance(const FormatCase& format, bool panels, const float* w, const fl
     steps += weight_sum * std::max(values[30] / 127, values[31] / 32600) * (0.5 + 0x1p-7);
   }
   const double sums = (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude;
-  return sums + (panels ? (0x1p-7 + 0x1p-16 + 0x1p-22) * products : steps);
+  return sums + (bfloat16 ? (0x1p-7 + 0x1p-16 + 0x1p-22) * products : steps);
 }
 
 class MatMulTest : public testing::TestWithParam<size_t> {
@@ -263,7 +268,7 @@ TEST_P(MatMulTest, EverySetIsNearTheExactProduct) {
             want += static_cast<double>(w[i]) * static_cast<double>(xt[i]);
           }
           ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(t * shape.rows + r)]), want,
-                      Tolerance(format_, form.panel > 1, w, xt, shape.cols))
+                      Tolerance(format_, IsBfloat16(set, form), w, xt, shape.cols))
               << "token " << t << " row " << r;
         }
       }
@@ -288,7 +293,7 @@ TEST_P(MatMulTest, IntegerSumsAreExact) {
       const Case c = MakeCase(format_, shape.rows, shape.cols, 1, random_);
       std::vector<float> x(static_cast<size_t>(shape.tokens * shape.cols));
       for (float& v : x) v = static_cast<float>(random_.Integer(-9, 9));
-      const float peak = form.panel > 1 ? 32512 : set.name == "avx2" ? 32767 : 32599;
+      const float peak = IsBfloat16(set, form) ? 32512 : set.name == "avx2" ? 32767 : 32599;
       for (int64_t t = 0; t < shape.tokens; ++t) {
         for (int64_t i = 0; i + 32 <= shape.cols; i += 32) {
           float* group = x.data() + t * shape.cols + i;

@@ -1,12 +1,17 @@
+#include "kernels/avx2/activation_groups.h"
 #include "kernels/avx2/avx2.h"
-#include "kernels/avx2/chunk.h"
 #include "kernels/avx2/floats.h"
 #include "kernels/avx2/formats.h"
 #include "kernels/avx2/vectors.h"
-#include "kernels/x86/activations.h"
+#include "kernels/lanes/float_product.h"
 
 namespace moxie::avx2 {
 namespace {
+
+// ActivationFormat::id.
+constexpr int32_t kFloatRows = 0;
+constexpr int32_t kBytePanels = 1;
+constexpr int32_t kWordPanels = 2;
 
 /// The largest of 32 floats that are not negative, in every lane.
 __m256 LargestOfAll(const __m256 (&v)[4]) {
@@ -60,54 +65,100 @@ int32_t SumOfInts(__m256i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
-/// Elements 32 * g .. 32 * g + 31.
-void QuantizeGroup(const float* x, int g, ActivationChunk* chunk) {
-  __m256 v[4];
-  for (int k = 0; k < 4; ++k) v[k] = _mm256_loadu_ps(x + 8 * k);
-  const GroupScale group = ScaleOf(v);
-  const __m256 inverse = _mm256_set1_ps(group.inverse);
+/// 32 numbers as integers of 16 bits, in order, and the sums of their halves.
+struct Values {
+  GroupScale group;
   __m256i words[2];
   int32_t sums[2];
+};
+
+Values Quantize(const float* x) {
+  __m256 v[4];
+  for (int k = 0; k < 4; ++k) v[k] = _mm256_loadu_ps(x + 8 * k);
+  Values values;
+  values.group = ScaleOf(v);
+  const __m256 inverse = _mm256_set1_ps(values.group.inverse);
   for (int half = 0; half < 2; ++half) {
     const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(v[2 * half], inverse));
     const __m256i b = _mm256_cvtps_epi32(_mm256_mul_ps(v[2 * half + 1], inverse));
-    words[half] = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
-    sums[half] = SumOfInts(_mm256_add_epi32(a, b));
+    values.words[half] = _mm256_permute4x64_epi64(_mm256_packs_epi32(a, b), 0xd8);
+    values.sums[half] = SumOfInts(_mm256_add_epi32(a, b));
   }
-  int16_t* values = chunk->values + 32 * g;
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values), words[0]);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(values + 16), words[1]);
-  const __m256i small = _mm256_permute4x64_epi64(_mm256_packs_epi16(words[0], words[1]), 0xd8);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(chunk->small + 32 * g), small);
-  chunk->small[32 * g + group.peak] = 0;
+  return values;
+}
 
-  const int32_t peak = static_cast<uint16_t>(values[group.peak]);
-  chunk->peak32[g] = peak;
-  chunk->peak_at[g] = static_cast<uint32_t>(32 * g + group.peak);
-  chunk->scale[g] = group.scale;
-  chunk->sums32[g] = static_cast<float>(sums[0] + sums[1]);
-  chunk->scaled_sums32[g] = group.scale * chunk->sums32[g];
+/// 32 activations of token `t` of the panel.
+void QuantizeToken(const float* x, int64_t t, ByteGroup& group) {
+  const Values values = Quantize(x);
+  const auto [scale, inverse, at] = values.group;
+  alignas(32) int16_t words[kGroupElements];
+  _mm256_store_si256(reinterpret_cast<__m256i*>(words), values.words[0]);
+  _mm256_store_si256(reinterpret_cast<__m256i*>(words + 16), values.words[1]);
+  const __m256i small = _mm256_packs_epi16(values.words[0], values.words[1]);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(group.small[t]),
+                      _mm256_permute4x64_epi64(small, 0xd8));
+  group.small[t][at] = 0;
+  const int32_t peak = static_cast<uint16_t>(words[at]);
+  group.peak[t] = peak;
+  group.peak_at[t] = static_cast<uint32_t>(at);
+  group.scale[t] = scale;
+  group.sums[t] = scale * static_cast<float>(values.sums[0] + values.sums[1]);
   for (int half = 0; half < 2; ++half) {
-    const int at = 2 * g + half;
-    chunk->peak16[at] = group.peak / 16 == half ? peak : 0;
-    chunk->sums16[at] = static_cast<float>(sums[half]);
-    chunk->scaled_sums16[at] = group.scale * chunk->sums16[at];
+    group.peak16[half][t] = at / 16 == half ? peak : 0;
+    group.sums16[half][t] = scale * static_cast<float>(values.sums[half]);
   }
 }
 
-void QuantizeChunk(const float* x, ActivationChunk* chunk) {
-  for (int g = 0; g < 8; ++g) QuantizeGroup(x + 32 * g, g, chunk);
+void QuantizeToken(const float* x, int64_t t, WordGroup& group) {
+  const Values values = Quantize(x);
+  for (int half = 0; half < 2; ++half) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(group.values[t] + 16 * half),
+                        values.words[half]);
+  }
+  group.scale[t] = values.group.scale;
+}
+
+template <class Group>
+void QuantizePanel(int64_t cols, const float* const* rows, int64_t count, std::byte* out) {
+  auto* groups = reinterpret_cast<Group*>(out);
+  for (int64_t g = 0; g < cols / kGroupElements; ++g) {
+    if (count < kPanelTokens) groups[g] = {};
+    for (int64_t t = 0; t < count; ++t) QuantizeToken(rows[t] + g * kGroupElements, t, groups[g]);
+  }
+}
+
+template <class Group>
+ActivationFormat PanelFormat(int32_t id, int64_t cols) {
+  static_assert(sizeof(Group) % kPanelTokens == 0);
+  return {.id = id,
+          .row_bytes = cols / kGroupElements * static_cast<int64_t>(sizeof(Group)) / kPanelTokens,
+          .panel = kPanelTokens};
 }
 
 }  // namespace
 
 ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t) {
-  return x86::FormatOfRows<Floats, ActivationChunk>(HasIntegerProduct(weights), cols);
+  switch (IntegerProductOf(weights)) {
+    case IntegerProduct::kBytes:
+      return PanelFormat<ByteGroup>(kBytePanels, cols);
+    case IntegerProduct::kWords:
+      return PanelFormat<WordGroup>(kWordPanels, cols);
+    case IntegerProduct::kNone:
+      break;
+  }
+  return {.id = kFloatRows, .row_bytes = lanes::PaddedFloats<Floats>(cols) * 4};
 }
 
 void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
-                        int64_t, std::byte* out) {
-  x86::ConvertRow<Floats, ActivationChunk, QuantizeChunk>(format, cols, rows[0], out);
+                        int64_t count, std::byte* out) {
+  switch (format.id) {
+    case kBytePanels:
+      return QuantizePanel<ByteGroup>(cols, rows, count, out);
+    case kWordPanels:
+      return QuantizePanel<WordGroup>(cols, rows, count, out);
+    default:
+      return lanes::PadActivations<Floats>(cols, rows[0], reinterpret_cast<float*>(out));
+  }
 }
 
 }  // namespace moxie::avx2

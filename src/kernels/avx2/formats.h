@@ -7,8 +7,14 @@
 
 namespace moxie::avx2 {
 
-/// Whether weights of this type are multiplied as integers (x86/unpack.h); others as float32.
-bool HasIntegerProduct(DType type);
+/// How weights of a type are multiplied (x86/unpack.h, activation_groups.h).
+enum class IntegerProduct {
+  kNone,   ///< as float32
+  kBytes,  ///< with activations as bytes with a peak
+  kWords,  ///< with activations of 16 bits
+};
+
+IntegerProduct IntegerProductOf(DType type);
 
 /// KernelSet::matmul for types with an integer product.
 void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,

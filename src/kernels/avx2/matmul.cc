@@ -8,7 +8,7 @@ namespace moxie::avx2 {
 void MatMul(const ActivationFormat&, const WeightMatrix& weights, int64_t row_begin,
             int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
             int64_t out_stride) {
-  if (HasIntegerProduct(weights.type)) {
+  if (IntegerProductOf(weights.type) != IntegerProduct::kNone) {
     IntegerMatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
     return;
   }

@@ -2,12 +2,15 @@
 #include "kernels/avx512/chunk.h"
 #include "kernels/avx512/floats.h"
 #include "kernels/avx512/matmul_integer.h"
-#include "kernels/x86/activations.h"
+#include "kernels/lanes/float_product.h"
 
 namespace moxie::avx512 {
 namespace {
 
 using x86::kChunkElements;
+
+constexpr int32_t kFloatRows = 0;  // ActivationFormat::id
+constexpr int32_t kIntegerChunks = 1;
 
 /// The largest of 16 unsigned numbers, in every lane.
 __m512i LargestOfAll(__m512i v) {
@@ -110,15 +113,32 @@ void QuantizeChunk(const float* x, ActivationChunk* chunk) {
   for (int g = 0; g < 8; ++g) QuantizeGroup(x + 32 * g, g, chunk);
 }
 
+void QuantizeRow(const float* x, int64_t cols, ActivationChunk* chunks) {
+  const int64_t whole = cols / kChunkElements;
+  for (int64_t c = 0; c < whole; ++c) QuantizeChunk(x + c * kChunkElements, chunks + c);
+  if (whole * kChunkElements == cols) return;
+  float last[kChunkElements] = {};
+  x86::CopyBytes(last, x + whole * kChunkElements, (cols - whole * kChunkElements) * 4);
+  QuantizeChunk(last, chunks + whole);
+}
+
 }  // namespace
 
 ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t) {
-  return x86::FormatOfRows<Floats, ActivationChunk>(HasIntegerProduct(weights), cols);
+  if (!HasIntegerProduct(weights))
+    return {.id = kFloatRows, .row_bytes = lanes::PaddedFloats<Floats>(cols) * 4};
+  const int64_t chunks = (cols + kChunkElements - 1) / kChunkElements;
+  return {.id = kIntegerChunks,
+          .row_bytes = chunks * static_cast<int64_t>(sizeof(ActivationChunk))};
 }
 
 void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
                         int64_t, std::byte* out) {
-  x86::ConvertRow<Floats, ActivationChunk, QuantizeChunk>(format, cols, rows[0], out);
+  if (format.id == kFloatRows) {
+    lanes::PadActivations<Floats>(cols, rows[0], reinterpret_cast<float*>(out));
+  } else {
+    QuantizeRow(rows[0], cols, reinterpret_cast<ActivationChunk*>(out));
+  }
 }
 
 }  // namespace moxie::avx512

@@ -19,8 +19,9 @@
 namespace moxie::x86 {
 
 /// Stops the compiler from adding up in another order, which needs more registers than there are.
-static inline __attribute__((always_inline, unused)) void KeepInRegister(__m256i& v) {
+static inline __attribute__((always_inline, unused)) __m256i InRegister(__m256i v) {
   asm("" : "+x"(v));
+  return v;
 }
 
 }  // namespace moxie::x86

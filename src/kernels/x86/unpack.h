@@ -14,11 +14,12 @@
 //   kHasMin    whether min can differ from 0
 //   Scales     scale and min of groups 8 * half .. 8 * half + 7 of a chunk
 //   Codes      the codes of elements 32 * i .. 32 * i + 31, a byte each
-//   Words      the same, 16 bits each, where that is cheaper than widening (optional)
+//   WholeCodes where they lie, if as 32 bytes (optional)
 //   Nibbles    where they lie, if in 16 bytes: the first half in the low nibbles, the other in the
 //              high ones (optional); the codes are those themselves, or kOffset + kValues[those]
 //   NibblePairs  where those of elements 64 * i .. 64 * i + 63 lie, if in 32 bytes: the first half
 //              in the low nibbles (optional)
+//   kSixBitScales  where scales and mins are packed as in Q4_K (optional)
 //   kBeginsWithHalves  where a block is 32 elements and begins with a binary16 scale and, with
 //              kHasMin, a binary16 min
 //
@@ -26,18 +27,6 @@
 
 namespace moxie::x86 {
 namespace {  // Internal linkage for the formats and all that is instantiated with them.
-
-/// The codes of elements 32 * i .. 32 * i + 31 of a chunk, 16 bits each.
-template <class Format>
-MOXIE_INLINE void UnpackWords(Bytes chunk, int i, __m256i& first, __m256i& second) {
-  if constexpr (requires { Format::Words(chunk, i, first, second); }) {
-    Format::Words(chunk, i, first, second);
-  } else {
-    const __m256i codes = Format::Codes(chunk, i);
-    first = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(codes));
-    second = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(codes, 1));
-  }
-}
 
 /// use(the format of `type`); a value-initialised result for a type without one. The result's type
 /// must not depend on the format.

@@ -43,13 +43,6 @@ MOXIE_INLINE __m256 Halves(Bytes p) {
   return _mm256_cvtph_ps(bits);
 }
 
-/// The 16 bytes' low nibbles, then their high ones, as words.
-MOXIE_INLINE void NibblesToWords(Bytes q, __m256i& first, __m256i& second) {
-  const __m256i words = _mm256_cvtepu8_epi16(Load128(q));
-  first = _mm256_and_si256(words, _mm256_set1_epi16(15));
-  second = _mm256_srli_epi16(words, 4);
-}
-
 /// The 16 bytes' low nibbles, then their high ones, as bytes.
 MOXIE_INLINE __m256i NibblesToBytes(Bytes q) {
   const __m128i packed = Load128(q);
@@ -88,9 +81,6 @@ struct FourBitBlocks : ScaledBlocks<Block, 4, offset, has_min> {
   MOXIE_INLINE Bytes Nibbles(Bytes chunk, int i) {
     return Base::BlockAt(chunk, i) + offsetof(Block, q);
   }
-  MOXIE_INLINE void Words(Bytes chunk, int i, __m256i& first, __m256i& second) {
-    NibblesToWords(Nibbles(chunk, i), first, second);
-  }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return NibblesToBytes(Nibbles(chunk, i)); }
 };
 
@@ -113,13 +103,9 @@ using UnpackQ5_0 = FiveBitBlocks<BlockQ5_0, 16>;
 using UnpackQ5_1 = FiveBitBlocks<BlockQ5_1, 0, true>;
 
 struct UnpackQ8_0 : ScaledBlocks<BlockQ8_0, 8, 0, false> {
-  MOXIE_INLINE void Words(Bytes chunk, int i, __m256i& first, __m256i& second) {
-    Bytes q = BlockAt(chunk, i) + offsetof(Block, q);
-    first = _mm256_cvtepi8_epi16(Load128(q));
-    second = _mm256_cvtepi8_epi16(Load128(q + 16));
-  }
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    return Load256(BlockAt(chunk, i) + offsetof(Block, q));
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return Load256(WholeCodes(chunk, i)); }
+  MOXIE_INLINE Bytes WholeCodes(Bytes chunk, int i) {
+    return BlockAt(chunk, i) + offsetof(Block, q);
   }
 };
 
@@ -211,6 +197,8 @@ struct UnpackQ3_K : Format<BlockQ3_K, 16, 4, 4> {
 /// Q4_K and Q5_K: four bits and six-bit scales and mins, packed as blocks.h says.
 template <class Block, int bits>
 struct MinKBlocks : Format<Block, 32, bits, 0, true> {
+  static constexpr bool kSixBitScales = true;
+
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256& min) {
     Bytes packed = chunk + offsetof(Block, scales);
     const uint32_t p0 = LoadU32(packed);

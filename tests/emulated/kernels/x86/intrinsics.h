@@ -16,7 +16,7 @@
 
 namespace moxie::x86 {
 
-static inline void KeepInRegister(__m256i&) {}  // Nothing to win here.
+static inline __m256i InRegister(__m256i v) { return v; }  // Nothing to win here.
 
 }  // namespace moxie::x86
 
@@ -73,6 +73,7 @@ template <class Vector>
 }  // namespace moxie::emulated
 
 #undef _mm256_fmadd_ps
+#undef _mm256_fmsub_ps
 #undef _mm256_fnmadd_ps
 #undef _mm512_fmadd_ps
 #undef _mm512_fnmadd_ps
@@ -104,6 +105,9 @@ enum _MM_PERM_ENUM : int {};
 
 MOXIE_EMULATED __m256 _mm256_fmadd_ps(__m256 a, __m256 b, __m256 c) {
   return moxie::emulated::MultiplyAdd(a, b, c, 1);
+}
+MOXIE_EMULATED __m256 _mm256_fmsub_ps(__m256 a, __m256 b, __m256 c) {
+  return moxie::emulated::MultiplyAdd(a, b, _mm256_sub_ps(_mm256_setzero_ps(), c), 1);
 }
 MOXIE_EMULATED __m256 _mm256_fnmadd_ps(__m256 a, __m256 b, __m256 c) {
   return moxie::emulated::MultiplyAdd(a, b, c, -1);
