@@ -15,6 +15,7 @@
 #include "interrupt.h"
 #include "moxie/generate.h"
 #include "moxie/machine.h"
+#include "moxie/plan.h"
 #include "options.h"
 #include "terminal.h"
 
@@ -47,11 +48,8 @@ struct Traffic {
   ExpertTraffic experts;
   double seconds = 0;
 
-  void Add(const ExpertTraffic& from, const ExpertTraffic& to, double spent) {
-    experts.hits += to.hits - from.hits;
-    experts.misses += to.misses - from.misses;
-    experts.bytes_read += to.bytes_read - from.bytes_read;
-    experts.wait_s += to.wait_s - from.wait_s;
+  void Add(const ExpertTraffic& traffic, double spent) {
+    experts += traffic;
     seconds += spent;
   }
   double bytes_per_s() const {
@@ -83,8 +81,9 @@ Result<Bound> MeasureBound(const Model& model) {
                                       std::string(model.main_type())));
   bound.prefill_tokens_per_s =
       bound.operations_per_s / static_cast<double>(model.operations_per_token());
-  bound.decode_tokens_per_s =
-      bound.memory_bytes_per_s / static_cast<double>(model.bytes_per_token());
+  MachineSpeeds machine;
+  machine.memory_bytes_per_s = bound.memory_bytes_per_s;
+  bound.decode_tokens_per_s = BoundDecoding(model, machine).tokens_per_s;
   return bound;
 }
 
@@ -216,11 +215,11 @@ class Timer {
                      }));
     if (counts_prompt) {
       prefill_.push_back(pace.prefill_tokens_per_s());
-      figures_.prefill_traffic.Add(before, between, pace.prefill_s);
+      figures_.prefill_traffic.Add(between - before, pace.prefill_s);
     }
     if (counts_answer) {
       decode_.push_back(pace.decode_tokens_per_s());
-      figures_.decode_traffic.Add(between, model_.expert_traffic(), pace.decode_s);
+      figures_.decode_traffic.Add(model_.expert_traffic() - between, pace.decode_s);
     }
     return {};
   }

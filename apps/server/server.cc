@@ -129,9 +129,12 @@ Result<std::shared_ptr<ModelHost>> Server::Open(const std::string& path,
       path, model, [&http = http_](std::function<void()> task) { http.Post(std::move(task)); });
 }
 
-double Server::DecodeBound(const ModelHost& host) const {
-  if (host.model().streams_experts()) return 0;
-  return memory_bytes_per_s_ / static_cast<double>(host.model().bytes_per_token());
+DecodeBound Server::BoundOf(const ModelHost& host, const EngineStats& stats) const {
+  MachineSpeeds machine;
+  machine.memory_bytes_per_s = memory_bytes_per_s_;
+  const auto disk = disk_bytes_per_s_.find(host.description().path);
+  if (disk != disk_bytes_per_s_.end()) machine.disk_bytes_per_s = disk->second;
+  return BoundDecoding(host.model(), machine, stats.decode_expert_store);
 }
 
 Result<void> Server::OpenModels() {
@@ -145,6 +148,8 @@ Result<void> Server::OpenModels() {
   for (const ServedModel& served : options_.models) {
     std::shared_ptr<ModelHost>& host = by_path[served.path];
     if (host == nullptr) {
+      if (options_.disk_bytes_per_s)
+        disk_bytes_per_s_[served.path] = options_.disk_bytes_per_s(served.path);
       MOXIE_TRY_ASSIGN(host, Open(served.path, options_.model));
       hosts_.push_back(host);
     }

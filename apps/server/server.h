@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "moxie/model.h"
+#include "moxie/plan.h"
 #include "server/access.h"
 #include "server/api.h"
 #include "server/http.h"
@@ -41,6 +42,9 @@ struct ServeOptions {
   RequestLimits limits;
   ModelOptions model;
   std::vector<ServedModel> models;  ///< at least one; names and paths may repeat each other
+  /// What the disk of the model at a path gives, where its experts will be read from it; 0: they
+  /// will not, or it is not known. Called before the model is opened: measuring takes memory.
+  std::function<double(const std::string& path)> disk_bytes_per_s;
   LogLevel log = LogLevel::kRequests;
 };
 
@@ -81,9 +85,9 @@ class Server {
   /// Errors: 404 with OpenAI's code model_not_found.
   std::shared_ptr<ModelHost> FindModel(const std::string& name, ApiError& error) const;
   const std::map<std::string, std::shared_ptr<ModelHost>>& models() const { return models_; }
-  /// Decoding's bound: what the machine's memory, measured once, reads a second over what a token
-  /// reads; 0 where experts are read from disk.
-  double DecodeBound(const ModelHost& host) const;
+  /// What memory, measured at the start, and the model's disk allow one answer, with the hits of
+  /// the experts' cache so far.
+  DecodeBound BoundOf(const ModelHost& host, const EngineStats& stats) const;
   const std::string& default_name() const { return options_.models.front().name; }
 
   int64_t unfinished = 0;  ///< choices queued and running
@@ -106,6 +110,7 @@ class Server {
   std::map<std::string, std::shared_ptr<ModelHost>> models_;
   std::vector<std::weak_ptr<ModelHost>> hosts_;  // Also those that only finish what they began.
   double memory_bytes_per_s_ = 0;
+  std::map<std::string, double> disk_bytes_per_s_;  // By a model's path; not written once serving.
   std::thread reloader_;
   std::atomic<bool> reloading_ = false;
   std::atomic<bool> stopping_ = false;

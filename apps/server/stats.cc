@@ -139,13 +139,18 @@ void GetStats(Server& server, const Call& call) {
                       {"prefix_hit_tokens", stats.reused_tokens},
                       {"kv_pages", stats.kv_pages},
                       {"kv_pages_used", stats.kv_pages_used}};
-    if (const double bound = server.DecodeBound(*host); bound > 0)
-      model["decode_bound_tokens_per_s"] = bound;
-    if (host->model().streams_experts())
+    const DecodeBound bound = server.BoundOf(*host, stats);
+    if (bound.tokens_per_s > 0) {
+      model["decode_bound_tokens_per_s"] = bound.tokens_per_s;
+      model["decode_bound_by"] = bound.by_disk ? "disk" : "memory";
+    }
+    if (host->model().streams_experts()) {
+      model["disk_bytes_per_token"] = bound.bytes_from_disk;
       model["expert_store"] = {{"hits", stats.expert_store.hits},
                                {"misses", stats.expert_store.misses},
                                {"bytes_read", stats.expert_store.bytes_read},
                                {"wait_s", stats.expert_store.wait_s}};
+    }
     model["routing"] = RoutingSharesJson(*host, stats.routing);
     models.push_back(std::move(model));
   }
@@ -183,10 +188,10 @@ void GetMetrics(Server& server, const Call& call) {
                  Imbalance(stats.routing.chosen[layer]));
   }
   text.Family("moxie_decode_bound_tokens_per_second", "gauge",
-              "What the memory's bandwidth allows one answer; 0: its experts come from disk");
-  for (const auto& [name, host] : server.models())
+              "What memory and disk allow one answer; 0: the disk's speed is not known");
+  for (const auto& [name, stats] : all)
     text.Value("moxie_decode_bound_tokens_per_second", {{"model", name}},
-               server.DecodeBound(*host));
+               server.BoundOf(*server.models().at(name), stats).tokens_per_s);
   WriteLatencies(server.latencies, text);
   const auto gauge = [&](const char* name, const char* help, int64_t value) {
     text.Family(name, "gauge", help);

@@ -127,6 +127,7 @@ struct EngineStats {
   std::vector<RunningStats> requests;  ///< the running ones
   RoutingShares routing;               ///< of every token computed; empty for dense models
   ExpertTraffic expert_store;  ///< up to the last pass; zeros where all experts lie in memory
+  ExpertTraffic decode_expert_store;  ///< of those, in passes that read no prompt
 };
 
 /// Runs many requests at once on one model: continuous batching (Orca, OSDI '22). Each step is one

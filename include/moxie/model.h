@@ -108,6 +108,19 @@ struct ExpertTraffic {
   int64_t misses = 0;      ///< wanted and read
   int64_t bytes_read = 0;  ///< from disk
   double wait_s = 0;       ///< that computing stood still for reading
+
+  ExpertTraffic& operator+=(const ExpertTraffic& more) {
+    hits += more.hits;
+    misses += more.misses;
+    bytes_read += more.bytes_read;
+    wait_s += more.wait_s;
+    return *this;
+  }
+  /// What came after `before`.
+  ExpertTraffic operator-(const ExpertTraffic& before) const {
+    return {hits - before.hits, misses - before.misses, bytes_read - before.bytes_read,
+            wait_s - before.wait_s};
+  }
 };
 
 /// What a run occupies at its peak, in bytes, with every sequence at its full context.

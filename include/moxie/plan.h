@@ -87,4 +87,19 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                                          const MachineSpeeds* machine = nullptr,
                                          const RoutingTrace* routing = nullptr);
 
+/// What the machine allows one answer of an opened model; keys and values are left out.
+struct DecodeBound {
+  double tokens_per_s = 0;       ///< 0: not known, for want of a rate
+  double bytes_from_memory = 0;  ///< that a token reads at least
+  double bytes_from_disk = 0;    ///< that it waits for on average
+  bool by_disk = false;          ///< the disk is the slower of the two
+};
+
+/// The slower of memory, which gives every weight that a token meets, and the disk, which gives the
+/// experts that are not in memory: of those asked for as many as `traffic` shows, or as were
+/// planned where it shows none. Only `machine`'s rates of memory and disk are looked at.
+/// Safe to call while an engine steps.
+DecodeBound BoundDecoding(const Model& model, const MachineSpeeds& machine,
+                          const ExpertTraffic& traffic = {});
+
 }  // namespace moxie

@@ -34,6 +34,7 @@ Result<void> TakeMemory(const std::string& path, Model::Parts& parts) {
   parts.cache_options = sizes.cache;
   parts.pass_tokens = sizes.decoder.max_tokens;
   parts.need = plan.need;
+  parts.planned_hit_rate = plan.hit_rate;
   if (plan.need.total() > options.memory_bytes) return OverBudget(path, plan, options.memory_bytes);
   MOXIE_TRY_ASSIGN(parts.cache, KvCache::Create(parts.config, parts.cache_options));
   parts.threads = std::make_unique<ThreadPool>(options.threads);

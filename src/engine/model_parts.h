@@ -46,6 +46,7 @@ struct Model::Parts {
   std::unique_ptr<KvCache> cache;
   std::unique_ptr<Decoder> decoder;
   MemoryNeed need;
+  double planned_hit_rate = 1;  ///< of experts, found in memory
   bool experts_on_disk() const { return expert_files != nullptr; }
   std::string read_method;
   double load_seconds = 0;

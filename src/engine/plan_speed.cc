@@ -32,6 +32,10 @@ double DistinctExperts(const RouterConfig& router, double tokens) {
 
 }  // namespace
 
+double BytesFromDisk(double experts, double hit_rate, int64_t expert_bytes) {
+  return experts * (1 - hit_rate) * static_cast<double>(expert_bytes);
+}
+
 SpeedPlan PlanSpeed(const ModelConfig& config, const ModelPlan& plan, const ProbedSpeeds& probed,
                     const MachineSpeeds& machine, int64_t prompt_tokens) {
   SpeedPlan speed;
@@ -39,21 +43,23 @@ SpeedPlan PlanSpeed(const ModelConfig& config, const ModelPlan& plan, const Prob
   speed.seconds_experts = probed.decode.experts;
   const auto sparse_layers = static_cast<double>(
       std::ranges::count_if(config.layers, [](const LayerConfig& layer) { return layer.sparse; }));
-  const double missing_bytes =
-      sparse_layers * (1 - plan.hit_rate) * static_cast<double>(plan.expert_bytes);
-  const auto disk_seconds = [&](double experts) {
-    return plan.streamed ? missing_bytes * experts / machine.disk_bytes_per_s : 0;
+  const auto disk_bytes = [&](double experts) {
+    return plan.streamed ? BytesFromDisk(sparse_layers * experts, plan.hit_rate, plan.expert_bytes)
+                         : 0;
   };
-  const double decode_disk = disk_seconds(static_cast<double>(config.router.used));
-  speed.bytes_from_disk =
-      plan.streamed ? std::llround(missing_bytes * static_cast<double>(config.router.used)) : 0;
+  const auto disk_seconds = [&](double bytes) {
+    return bytes > 0 ? bytes / machine.disk_bytes_per_s : 0;
+  };
+  const double decode_bytes = disk_bytes(static_cast<double>(config.router.used));
+  const double decode_disk = disk_seconds(decode_bytes);
+  speed.bytes_from_disk = std::llround(decode_bytes);
   const auto seconds = [](const PassSeconds& pass, double disk) {
     return pass.head + pass.rest + std::max(pass.experts, disk);
   };
   speed.decode_tokens_per_s = 1 / seconds(probed.decode, decode_disk);
   const auto batch = static_cast<double>(std::min(plan.pass_tokens, prompt_tokens));
   const double prefill_disk =
-      plan.streamed ? disk_seconds(DistinctExperts(config.router, batch)) / batch : 0;
+      disk_seconds(disk_bytes(DistinctExperts(config.router, batch))) / batch;
   speed.prefill_tokens_per_s = 1 / seconds(probed.prefill, prefill_disk);
   const auto loaded =
       static_cast<double>(plan.need.weights + (plan.streamed ? 0 : plan.need.experts));

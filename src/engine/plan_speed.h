@@ -14,4 +14,7 @@ namespace moxie {
 SpeedPlan PlanSpeed(const ModelConfig& config, const ModelPlan& plan, const ProbedSpeeds& probed,
                     const MachineSpeeds& machine, int64_t prompt_tokens);
 
+/// Bytes of experts that are read where so many are asked for, on average.
+double BytesFromDisk(double experts, double hit_rate, int64_t expert_bytes);
+
 }  // namespace moxie

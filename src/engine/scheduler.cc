@@ -315,6 +315,7 @@ void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
   const std::lock_guard lock(mutex_);
   ++stats_.passes;
   stats_.busy_s += pass.count();
+  if (prompt_tokens == 0) stats_.decode_expert_store += traffic - stats_.expert_store;
   stats_.expert_store = traffic;
   stats_.prompt_tokens += prompt_tokens;
   stats_.generated_tokens += generated;

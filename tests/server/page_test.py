@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
 """The page at /, driven in a headless Chromium as a person would: type, read, stop, branch."""
+import json
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
 import unittest
 
+import server
 from python_support import ROOT, moxie
 from server import Server, chat_model
 
@@ -45,6 +48,11 @@ def shown_bytes(count):
         count /= 1024
 
 
+def shown_rate(tokens_per_s):
+    """Three digits, thousands apart."""
+    return f"{float(f'{tokens_per_s:.3g}'):,.9f}".rstrip("0").rstrip(".") + " tokens/s"
+
+
 class Case(unittest.TestCase):
     DARK = False
     problems_expected = 0
@@ -55,7 +63,8 @@ class Case(unittest.TestCase):
 
     def setUp(self):
         self.folder = tempfile.TemporaryDirectory()
-        self.server = Server(*self.model(), "--parallel", 2, context=512).__enter__()
+        self.arguments = self.model()
+        self.server = Server(*self.arguments, "--parallel", 2, context=512).__enter__()
         self.drive = browser(pathlib.Path(self.folder.name) / "profile", dark=self.DARK)
         self.drive.get(self.server.url)
 
@@ -76,6 +85,13 @@ class Case(unittest.TestCase):
     def fact(self, name):
         names = [term.text for term in self.all("#facts dt")]
         return self.all("#facts dd")[names.index(name)].text
+
+    def check_speed(self, bound):
+        """The answer's speed has three digits, and its share of the bound is that of these numbers."""
+        speed, share = re.fullmatch(r"(.+ tokens/s), (\d+) % of bound", self.fact("speed")).groups()
+        value = float(speed.removesuffix(" tokens/s").replace(",", ""))
+        self.assertEqual(speed, shown_rate(value))
+        self.assertAlmostEqual(100 * value / bound, int(share), delta=0.5 + value / bound)
 
     def wait(self, condition):
         # The page may draw anew between finding an element and reading it.
@@ -118,8 +134,9 @@ class Page(Case):
         self.assertRegex(self.element("heat-note").text, r"Evenness \(entropy\) [\d.]+ %. Balance: ")
         ActionChains(self.drive).move_to_element(self.element("heat")).perform()
         self.assertRegex(self.element("heat-cell").text, r"Layer \d+, expert \d+: \d+ of 12 tokens")
-        self.assertRegex(self.fact("machine's bound"), r"^[\d.]+ tokens/s$")
-        self.assertRegex(self.fact("speed"), r"^[\d.]+ tokens/s, \d+ % of bound$")
+        bound = self.server.get("/moxie/stats")["models"][0]["decode_bound_tokens_per_s"]
+        self.assertEqual(self.fact("machine's bound"), shown_rate(bound))
+        self.check_speed(bound)
         # A token under the pointer is shown, as one under the keyboard is.
         widest = max(self.all("#tokens span")[1:], key=lambda span: span.size["width"])
         ActionChains(self.drive).move_to_element(widest).perform()
@@ -236,8 +253,24 @@ class Streamed(Case):
             share = 100 * part["hits"] / (part["hits"] + part["misses"])
             self.wait(lambda: self.fact("expert cache hits") == f"{share:.1f} %")
             self.assertEqual(self.fact("read from disk"), shown_bytes(part["bytes_read"]))
-            self.assertRegex(self.fact("speed"), r"^[\d.]+ tokens/s$")
+            model = self.server.get("/moxie/stats")["models"][0]
+            self.assertEqual(
+                self.fact("machine's bound"),
+                f"{shown_rate(model['decode_bound_tokens_per_s'])}, by the {model['decode_bound_by']}")
+            self.check_speed(model["decode_bound_tokens_per_s"])
         self.picture("dark")
+
+    def test_says_where_the_bound_is_not_known(self):
+        machine = pathlib.Path(server.CACHE.name) / "moxie/machine.json"
+        kept = machine.read_text()
+        self.addCleanup(machine.write_text, kept)
+        machine.write_text(json.dumps(json.loads(kept) | {"folder": "/proc"}))  # Another disk.
+        with Server(*self.arguments, "--parallel", 2, context=512) as elsewhere:
+            self.drive.get(elsewhere.url)
+            self.wait(lambda: self.all("#facts dt"))
+            self.assertRegex(self.fact("machine's bound"), "^not known: ")
+            self.picture("bound-not-known")
+            self.drive.get("about:blank")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,7 @@
 """A running `moxie serve` for tests, and the least of HTTP that they need."""
 import http.client
 import json
+import os
 import pathlib
 import shutil
 import signal
@@ -12,6 +13,7 @@ import unittest
 from python_support import MOXIE, ROOT
 
 GOLDEN = ROOT / "tests/golden/models"
+CACHE = tempfile.TemporaryDirectory()  # Not the user's, for what is measured here is measured in a crowd.
 
 # In the manner of published templates: tools in the system's turn, calls and results as JSON.
 TEMPLATE = (
@@ -32,13 +34,14 @@ def chat_model(folder, name="mixtral"):
 class Server:
     """`with Server(model, "--parallel", "2") as server:`; ends with SIGTERM and checks the status."""
 
-    def __init__(self, *arguments, port=0, context=128):
+    def __init__(self, *arguments, port=0, context=128, threads=1):
         self.command = [MOXIE, "serve", *map(str, arguments), "--port", str(port),
-                        "--context", str(context), "--threads", "1"]
+                        "--context", str(context), "--threads", str(threads)]
         self.log = []
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True,
+                                        env=os.environ | {"XDG_CACHE_HOME": CACHE.name})
         while True:
             line = self.process.stderr.readline()
             if not line:

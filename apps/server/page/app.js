@@ -176,8 +176,8 @@ async function answer(question) {
   if (!conversations.save()) say("The browser's storage is full: this conversation is not kept.", true);
   showConversation();
   routing.draw();
-  showSpeed(meter);
-  showStats(await before);
+  await showStats(await before);
+  showSpeed(meter);  // Beside the bound as it is now.
 }
 
 function showRunning(isRunning) {
@@ -207,6 +207,14 @@ function showFacts(entries) {
 
 let bound = 0;
 
+/// Three digits, as measurements have no more.
+const kRate = new Intl.NumberFormat("en", {maximumSignificantDigits: 3});
+const kCount = new Intl.NumberFormat("en");
+
+function rate(tokensPerSecond) {
+  return `${kRate.format(tokensPerSecond)} tokens/s`;
+}
+
 function showSpeed(meter) {
   if (meter.tokens < 2) return;
   // While it runs as pieces arrive, afterwards as the engine timed it.
@@ -214,8 +222,14 @@ function showSpeed(meter) {
   const share = bound > 0 ? `, ${((100 * speed) / bound).toFixed(0)} % of bound` : "";
   showFacts({
     "first token": `${((meter.first - meter.start) / 1000).toFixed(2)} s`,
-    speed: `${speed.toFixed(1)} tokens/s${share}`,
+    speed: rate(speed) + share,
   });
+}
+
+/// What the machine allows an answer, and by what; undefined where nothing is known of it.
+function boundText(stats) {
+  if (bound > 0) return `${rate(bound)}${stats.expert_store ? `, by the ${stats.decode_bound_by}` : ""}`;
+  return stats.expert_store ? "not known: this model's disk has not been measured" : undefined;
 }
 
 function bytes(count) {
@@ -252,9 +266,9 @@ async function showStats(before = null) {
   showFacts({
     model: stats.family,
     experts: stats.experts > 0 ? `${stats.experts_per_token} of ${stats.experts}` : undefined,
-    "machine's bound": bound > 0 ? `${bound.toFixed(1)} tokens/s` : undefined,
-    "keys and values": `${stats.kv_pages_used} of ${stats.kv_pages} pages`,
-    "prompt tokens reused": stats.prefix_hit_tokens,
+    "machine's bound": boundText(stats),
+    "keys and values": `${kCount.format(stats.kv_pages_used)} of ${kCount.format(stats.kv_pages)} pages`,
+    "prompt tokens reused": kCount.format(stats.prefix_hit_tokens),
     arithmetic: `${stats.kernels}, ${stats.threads} ${stats.threads === 1 ? "thread" : "threads"}`,
     "expert cache hits": looked > 0 ? `${((100 * part("hits")) / looked).toFixed(1)} %${since}` : undefined,
     "read from disk": looked > 0 ? bytes(part("bytes_read")) + since : undefined,
