@@ -91,7 +91,10 @@ KnownMachine LearnMachine(const MachineReport& machine, const std::string& folde
   if (!again && !file.empty()) {
     const Result<std::string> text = ReadFile(file);
     std::optional<KnownMachine> known = text ? FromJson(*text, machine) : std::nullopt;
-    if (known && (wanted.empty() || wanted == known->folder)) {
+    // A disk whose folder is gone says nothing of where models lie now.
+    std::error_code error;
+    if (known && (wanted.empty() ? std::filesystem::is_directory(known->folder, error)
+                                 : wanted == known->folder)) {
       known->file = file;
       return *std::move(known);
     }

@@ -154,6 +154,13 @@ class Doctor(Case):
         before = kept.stat().st_mtime_ns
         self.good("doctor", "--json", "--remeasure", "--folder", self.folder)
         self.assertNotEqual(before, kept.stat().st_mtime_ns)
+        # A folder that is gone says nothing of the disk where models are now.
+        gone = json.loads(kept.read_text())
+        gone["folder"] = str(self.folder / "gone")
+        kept.write_text(json.dumps(gone))
+        found = json.loads(self.good("doctor", "--json"))["disk"]
+        self.assertNotEqual(found["folder"], gone["folder"])
+        self.assertGreater(found["free_bytes"], 0)
 
 
 if __name__ == "__main__":
