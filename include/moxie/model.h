@@ -42,6 +42,9 @@ struct ModelOptions {
   /// Results that do not depend by a bit on what is computed together. Costs nothing but with the
   /// amx kernels, which then read prompts at the avx512 kernels' speed.
   bool batch_invariant = false;
+  /// Lays weights out anew in memory as the kernels read them fastest, which takes a moment while
+  /// loading; experts that are streamed from disk stay as files have them.
+  bool pack_weights = true;
   std::vector<AdapterOptions> adapters;
   /// Called while weights are read, from the thread that opens; false gives up (kCancelled).
   std::function<bool(const LoadProgress&)> on_load;

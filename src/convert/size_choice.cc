@@ -26,6 +26,7 @@ Result<std::unique_ptr<Model>> OpenForProbing(const std::string& in, int threads
   options.batch_tokens = kWindow;
   options.parallel = kSequences;
   options.threads = threads;
+  options.pack_weights = false;  // Probes disturb them row by row.
   return Model::Open(in, options);
 }
 

@@ -21,6 +21,7 @@
 #include "core/process_memory.h"
 #include "core/thread_pool.h"
 #include "forward/decoder.h"
+#include "forward/pack_weights.h"
 #include "memory/file_reader.h"
 
 namespace moxie {
@@ -202,7 +203,8 @@ Result<double> MeasureComputeRate(int threads, const std::string& kernels,
   const int64_t stride = BytesOf(*type, kCols).value_or(0);
   const std::vector<std::byte> weights(static_cast<size_t>(kRows * stride));
   const std::vector<float> input(kCols, 0.25F);
-  const WeightMatrix matrix{*type, kRows, kCols, stride, weights.data()};
+  WeightMatrix matrix{*type, kRows, kCols, stride, weights.data()};
+  matrix.packed_rows = PackedRowsFor(*set, matrix);
   const ActivationFormat format = set->activation_format(*type, kCols, kTokens);
   std::vector<std::byte> activations(static_cast<size_t>(format.BytesOf(kTokens)));
   const std::vector<const float*> rows(static_cast<size_t>(format.panel), input.data());

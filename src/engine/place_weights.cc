@@ -5,6 +5,7 @@
 #include <chrono>
 
 #include "engine/model_parts.h"
+#include "forward/pack_weights.h"
 #include "memory/resident_weights.h"
 #include "memory/streamed_store.h"
 
@@ -43,6 +44,8 @@ Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileRea
   };
   MOXIE_TRY_ASSIGN(parts.weight_memory,
                    LoadResident(parts.weights, parts.files.tensors, part, reader, progress));
+  if (parts.options.pack_weights)
+    PackWeights(parts.weights, part, parts.weight_memory, *parts.kernels, *parts.threads);
   return {};
 }
 

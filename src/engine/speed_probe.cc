@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "engine/work_per_token.h"
+#include "forward/pack_weights.h"
 #include "memory/resident_weights.h"
 
 namespace moxie {
@@ -65,8 +66,9 @@ void FillRandom(std::vector<float>& out) {
   }
 }
 
-/// Points every matrix at bytes that they share, one after another and around again.
-Result<void> PlaceMatrices(Stand& stand, PageBuffer& memory) {
+/// Points every matrix at bytes that they share, one after another and around again, as if packed
+/// for the kernels.
+Result<void> PlaceMatrices(Stand& stand, const KernelSet& kernels, PageBuffer& memory) {
   int64_t all = 0, largest = 0;
   const auto visit_all = [&](FunctionRef<void(WeightMatrix&)> visit) {
     ForEachMatrix(stand.weights, ResidentPart::kAll, visit);
@@ -86,14 +88,17 @@ Result<void> PlaceMatrices(Stand& stand, PageBuffer& memory) {
     const int64_t size = RoundUpToPage(BytesOfMatrix(matrix));
     if (at + size > bytes) at = 0;
     matrix.data = memory.data() + at;
+    matrix.packed_rows = PackedRowsFor(kernels, matrix);
     at += size;
   });
+  for (LayerWeights& layer : stand.weights.layers) layer.attention.kv_b.packed_rows = 0;
   return {};
 }
 
 /// The chosen layers, and of their experts the first so many.
 Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
-                        const std::vector<size_t>& layers, int64_t experts, PageBuffer& memory) {
+                        const std::vector<size_t>& layers, int64_t experts,
+                        const KernelSet& kernels, PageBuffer& memory) {
   Stand stand;
   ModelConfig& c = stand.config = config;
   ModelWeights& w = stand.weights;
@@ -116,7 +121,7 @@ Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
     if (!layer.router_selection_bias.empty())
       layer.router_selection_bias.resize(static_cast<size_t>(experts));
   }
-  MOXIE_TRY(PlaceMatrices(stand, memory));
+  MOXIE_TRY(PlaceMatrices(stand, kernels, memory));
   // The embedding's rows overlap, which makes them different enough.
   const int64_t embedding = c.dim + c.vocab_size * kEmbeddingStride / int64_t{sizeof(float)};
   stand.random.resize(static_cast<size_t>(embedding + experts * c.dim));
@@ -238,7 +243,7 @@ Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& 
   {
     const auto layers = ChooseLayers(config, weights, 4 * LastLevelCacheBytes());
     MOXIE_TRY_ASSIGN(Stand stand,
-                     MakeStand(config, weights, layers, config.router.experts, memory));
+                     MakeStand(config, weights, layers, config.router.experts, kernels, memory));
     const Passes passes{
         .position = prompt_tokens, .least = kDecodePasses, .seconds = kDecodeSeconds};
     MOXIE_TRY_ASSIGN(out.decode, Run(stand, config, passes, sizes, kernels, threads));
@@ -256,7 +261,7 @@ Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& 
       config.router.groups > 1
           ? config.router.experts
           : std::max(config.router.used, config.router.experts * tokens / batch);
-  MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, experts, memory));
+  MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, experts, kernels, memory));
   const Passes passes{.tokens = tokens, .position = (prompt_tokens - tokens) / 2};
   MOXIE_TRY_ASSIGN(PassSeconds pass, Run(stand, config, passes, sizes, kernels, threads));
   const auto share = [](double seconds, int64_t count) {

@@ -24,6 +24,8 @@ constexpr KernelSet kAvx2 = {
     .needs = "AVX2, FMA and F16C",
     MOXIE_KERNELS_OF(avx2),
     .quantize = avx2::Quantize,
+    .packed_rows = avx2::PackedRowsOf,
+    .pack = avx2::Pack,
 };
 
 constexpr KernelSet kAvx512 = {

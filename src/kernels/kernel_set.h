@@ -92,6 +92,15 @@ struct KernelSet {
   void (*quantize)(DType type, const float* x, int64_t elements, const float* importance,
                    std::byte* out);
 
+  /// How many rows of such weights this set multiplies faster when they are packed together; 0:
+  /// none. Null: none of any type.
+  int64_t (*packed_rows)(DType type) = nullptr;
+
+  /// Packs packed_rows(type) rows, which lie one after another in `rows`, into as many bytes at
+  /// `out`, elsewhere. Results do not depend on packing by as much as a bit. `matmul` takes packed
+  /// matrices from a multiple of packed_rows on.
+  void (*pack)(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out) = nullptr;
+
   /// See BatchInvariant; null: the set itself.
   const KernelSet* batch_invariant = nullptr;
 };

@@ -340,6 +340,44 @@ TEST_P(MatMulTest, SplitsAreBitEqual) {
   });
 }
 
+/// `c` with its rows packed for `set`.
+Case Packed(const KernelSet& set, Case c) {
+  const int64_t together = set.packed_rows(c.weights.type);
+  const int64_t row_bytes = *BytesOf(c.weights.type, c.weights.cols);
+  std::vector<std::byte> rows(c.decoded.size() / static_cast<size_t>(c.weights.cols) *
+                              static_cast<size_t>(row_bytes));
+  std::vector<std::byte> packed(rows.size());
+  for (int64_t r = 0; r < c.weights.rows; ++r)
+    std::memcpy(rows.data() + r * row_bytes, c.weights.row(r), static_cast<size_t>(row_bytes));
+  for (int64_t at = 0; at < std::ssize(rows); at += together * row_bytes)
+    set.pack(c.weights.type, row_bytes, rows.data() + at, packed.data() + at);
+  c.bytes = std::move(packed);
+  c.weights.row_stride = row_bytes;
+  c.weights.packed_rows = static_cast<int32_t>(together);
+  c.weights.data = c.bytes.data();
+  return c;
+}
+
+// Loading packs what lies in memory; what is streamed stays as it is, and gives the same tokens.
+TEST_P(MatMulTest, PackedRowsGiveTheSameBits) {
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable() || set->packed_rows == nullptr || set->packed_rows(format_.type) == 0)
+      continue;
+    SCOPED_TRACE(set->name);
+    for (const Shape& shape : ShapesOf(format_.type)) {
+      const int64_t rows = set->packed_rows(format_.type) * shape.tokens;  // 1, 2, ... many
+      const Case c = MakeCase(format_, rows, shape.cols, 0, random_);
+      const Case packed = Packed(*set, c);
+      const ActivationFormat form = set->activation_format(format_.type, shape.cols, shape.tokens);
+      const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
+      const std::vector<float> want = Product(*set, form, c.weights, x);
+      const std::vector<float> got = Product(*set, form, packed.weights, x);
+      ASSERT_EQ(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)), 0)
+          << rows << "x" << shape.cols;
+    }
+  }
+}
+
 TEST_P(MatMulTest, ExtremeActivations) {
   ForEachForm(format_.type, 512, [&](const KernelSet& set, const ActivationFormat& form) {
     const Case c = MakeCase(format_, 3, 512, 0, random_);

@@ -3,9 +3,9 @@
 #include "kernels/declare_kernels.h"
 
 /// The AVX2 + FMA + F16C set. Quantised weights are unpacked to small integers and multiplied with
-/// activations of 16 bits (chunk.h); sums within a scale group are exact integers, the rest is
-/// float32 in one fixed order, so one token and many give bit-equal results. Float weights meet
-/// float32 activations.
+/// activations of 16 bits (activation_groups.h); sums within a scale group are exact integers, the
+/// rest is float32 in one fixed order, so one token and many give bit-equal results. Float weights
+/// meet float32 activations.
 ///
 /// The functions are KernelSet's; kernel_set.cc puts them into its table. Nothing in this folder
 /// may be called unless UsableCpuFeatures().avx2.
@@ -15,5 +15,8 @@ MOXIE_DECLARE_KERNELS
 
 void Quantize(DType type, const float* x, int64_t elements, const float* importance,
               std::byte* out);
+
+int64_t PackedRowsOf(DType type);
+void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out);
 
 }  // namespace moxie::avx2

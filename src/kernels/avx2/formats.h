@@ -20,4 +20,8 @@ IntegerProduct IntegerProductOf(DType type);
 void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                    const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
 
+/// The same for packed rows.
+void PackedMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
+                  const std::byte* activations, int64_t tokens, float* out, int64_t out_stride);
+
 }  // namespace moxie::avx2

@@ -9,7 +9,8 @@ void MatMul(const ActivationFormat&, const WeightMatrix& weights, int64_t row_be
             int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
             int64_t out_stride) {
   if (IntegerProductOf(weights.type) != IntegerProduct::kNone) {
-    IntegerMatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
+    const auto matmul = weights.packed_rows == 0 ? IntegerMatMul : PackedMatMul;
+    matmul(weights, row_begin, row_end, activations, tokens, out, out_stride);
     return;
   }
   lanes::FloatMatMul<Floats, 4, 3>(weights, row_begin, row_end,

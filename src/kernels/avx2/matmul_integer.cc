@@ -3,13 +3,6 @@
 #include "kernels/avx2/formats.h"
 
 namespace moxie::avx2 {
-namespace {
-
-using Multiplier = void (*)(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
-                            const std::byte* activations, int64_t tokens, float* out,
-                            int64_t out_stride);
-
-}  // namespace
 
 IntegerProduct IntegerProductOf(DType type) {
   return x86::ForFormat(type, []<class Format>(Format) {
@@ -20,8 +13,9 @@ IntegerProduct IntegerProductOf(DType type) {
 void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                    const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
   if (tokens == 0) return;
-  const Multiplier multiply = x86::ForFormat(
-      weights.type, []<class Format>(Format) -> Multiplier { return Multiply<Format>; });
+  const Multiplier multiply = x86::ForFormat(weights.type, []<class Format>(Format) -> Multiplier {
+    return Multiply<StoredRows<Format>>;
+  });
   multiply(weights, row_begin, row_end, activations, tokens, out, out_stride);
 }
 

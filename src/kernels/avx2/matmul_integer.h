@@ -16,21 +16,21 @@
 namespace moxie::avx2 {
 namespace {
 
-/// A product's operands and destination.
-template <class Group>
-struct Product {
-  const WeightMatrix* weights;
-  const Group* activations;
-  int64_t groups;  // of a panel of activations
-  float* out;
-  int64_t out_stride;
-};
-
 template <class Format>
 constexpr bool kByWords = Format::kBits == 8;
 
 template <class Format>
 using GroupOf = std::conditional_t<kByWords<Format>, WordGroup, ByteGroup>;
+
+/// A product's operands and destination.
+template <class Rows>
+struct Product {
+  const WeightMatrix* weights;
+  const GroupOf<typename Rows::Format>* activations;
+  int64_t groups;  // of a panel of activations
+  float* out;
+  int64_t out_stride;
+};
 
 /// Vectors of codes of 8 rows and 32 columns.
 template <class Format>
@@ -59,21 +59,30 @@ MOXIE_INLINE __m256i WidenPair(__m256i bytes) {
   return _mm256_srai_epi16(_mm256_shuffle_epi8(bytes, _mm256_or_si256(high, lanes)), 8);
 }
 
-/// The columns 32 * i .., as many as are unpacked together, of 8 rows.
-template <class Format, int V>
-MOXIE_INLINE void UnpackGroups(const ChunkOfRows<Format>& chunk, int i, int v,
-                               Tile<Format, V>& tile) {
-  constexpr int kVectors = 8 * kUnpackedGroups<Format>;
-  __m256i codes[kVectors];
-  UnpackCodes<Format>(chunk, i, codes);
-  MOXIE_UNROLL
-  for (int q = 0; q < kVectors; ++q) {
-    if constexpr (kByWords<Format>) {
-      const int at = i * kCodeVectors<Format> + 2 * q;
-      tile.Store(at, v, WidenPair<0>(codes[q]));
-      tile.Store(at + 1, v, WidenPair<2>(codes[q]));
-    } else {
-      tile.Store(i * kCodeVectors<Format> + q, v, codes[q]);
+/// The columns 32 * i .., as many as are unpacked together, of 8 rows, as the tile's from place
+/// `at` on, in steps of 32.
+template <class Rows, int V>
+MOXIE_INLINE void UnpackGroups(const Rows& rows, int i, Tile<typename Rows::Format, V>& tile,
+                               int at, int v) {
+  using Format = typename Rows::Format;
+  constexpr int kVectors = kCodeVectors<Format>;
+  if constexpr (Rows::kPacked && HasWholeCodes<Format>) {
+    const int64_t offset = OffsetOf(rows, Format::WholeCodes, i);
+    MOXIE_UNROLL
+    for (int k = 0; k < kVectors; ++k)
+      tile.Store(at * kVectors + k, v, rows.WidenedPair(offset + 2 * k));
+  } else {
+    constexpr int kCodes = 8 * kUnpackedGroups<Rows>;
+    __m256i codes[kCodes];
+    UnpackCodes(rows, i, codes);
+    MOXIE_UNROLL
+    for (int q = 0; q < kCodes; ++q) {
+      if constexpr (kByWords<Format>) {
+        tile.Store(at * kVectors + 2 * q, v, WidenPair<0>(codes[q]));
+        tile.Store(at * kVectors + 2 * q + 1, v, WidenPair<2>(codes[q]));
+      } else {
+        tile.Store(at * kVectors + q, v, codes[q]);
+      }
     }
   }
 }
@@ -125,9 +134,9 @@ MOXIE_INLINE void AddScaled(const __m256i (&integers)[V], const RowScales<V>& sc
   }
 }
 
-/// Half `h` of the 32 columns, or all of them: integer sums of byte products, peaks left out.
+/// Half `h` of 32 columns, or all of them: integer sums of byte products, peaks left out.
 template <class Format, int V, int T>
-MOXIE_INLINE void SumBytes(const Tile<Format, V>& tile, int i, int h, const ByteGroup& x,
+MOXIE_INLINE void SumBytes(const Tile<Format, V>& tile, int at, int h, const ByteGroup& x,
                            __m256i (&integers)[T][V]) {
   constexpr int kQuads = Format::kGroup / 4;
   constexpr int kRun = kProductsInWords<Format> < kQuads ? kProductsInWords<Format> : kQuads;
@@ -139,7 +148,7 @@ MOXIE_INLINE void SumBytes(const Tile<Format, V>& tile, int i, int h, const Byte
       const int quad = h * kQuads + run + k;
       __m256i codes[V];
       MOXIE_UNROLL
-      for (int v = 0; v < V; ++v) codes[v] = tile.Load(8 * i + quad, v);
+      for (int v = 0; v < V; ++v) codes[v] = tile.Load(8 * at + quad, v);
       MOXIE_UNROLL
       for (int t = 0; t < T; ++t) {
         const __m256i x_quad = Broadcast(x.small[t] + 4 * quad);
@@ -162,24 +171,25 @@ MOXIE_INLINE void SumBytes(const Tile<Format, V>& tile, int i, int h, const Byte
   }
 }
 
-/// sums [T][V][8] += columns 32 * i .. of the tile times the first T tokens of the panel.
+/// sums [T][V][8] += columns 32 * i .. of the chunk, at the tile's place `at`, times the first T
+/// tokens of the panel.
 template <class Format, int V, int T>
-MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int i, const ByteGroup& x,
+MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int at, int i, const ByteGroup& x,
                                 float* sums) {
   constexpr bool kHalves = Format::kGroup == 16;
   MOXIE_UNROLL
   for (int h = 0; h < (kHalves ? 2 : 1); ++h) {
     __m256i integers[T][V];
-    SumBytes<Format, V, T>(tile, i, h, x, integers);
+    SumBytes<Format, V, T>(tile, at, h, x, integers);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
-      const uint32_t at = x.peak_at[t];
+      const uint32_t peak_at = x.peak_at[t];
       const __m256i peak = _mm256_set1_epi32((kHalves ? x.peak16[h] : x.peak)[t]);
-      const __m256i pick = Load256(kPickByte[at % 4]);
+      const __m256i pick = Load256(kPickByte[peak_at % 4]);
       MOXIE_UNROLL
       for (int v = 0; v < V; ++v) {
         const __m256i code =
-            _mm256_shuffle_epi8(tile.Load(8 * i + static_cast<int>(at / 4), v), pick);
+            _mm256_shuffle_epi8(tile.Load(8 * at + static_cast<int>(peak_at / 4), v), pick);
         integers[t][v] = _mm256_add_epi32(integers[t][v], _mm256_madd_epi16(code, peak));
       }
       AddScaled<Format, V>(integers[t], tile.scales, kHalves ? 2 * i + h : i, x.scale[t],
@@ -189,7 +199,7 @@ MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int i, const ByteGr
 }
 
 template <class Format, int V, int T>
-MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int i, const WordGroup& x,
+MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int at, int i, const WordGroup& x,
                                 float* sums) {
   static_assert(Format::kGroup == 32 && Format::kOffset == 0 && !Format::kHasMin);
   __m256i integers[T][V];
@@ -197,7 +207,7 @@ MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int i, const WordGr
   for (int k = 0; k < 16; ++k) {
     __m256i codes[V];
     MOXIE_UNROLL
-    for (int v = 0; v < V; ++v) codes[v] = tile.Load(16 * i + k, v);
+    for (int v = 0; v < V; ++v) codes[v] = tile.Load(16 * at + k, v);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
       const __m256i pair = Broadcast(x.values[t] + 2 * k);
@@ -227,16 +237,16 @@ MOXIE_INLINE void StoreRows(float* out, __m256 values, int64_t count) {
 
 /// Whether one token is multiplied row by row, its columns side by side: bytes in memory widen as
 /// they are read, and adding up lanes costs less than transposing.
-template <class Format, int T>
-constexpr bool kRowByRow = kByWords<Format>&& HasWholeCodes<Format>&& T == 1;
+template <class Rows, int T>
+constexpr bool kRowByRow = !Rows::kPacked && HasWholeCodes<typename Rows::Format> && T == 1;
 
 /// The integer sums of columns 32 * i .. of 8 rows.
 template <class Format>
-MOXIE_INLINE __m256i SumRowByRow(const ChunkOfRows<Format>& chunk, int i, const int16_t* x) {
+MOXIE_INLINE __m256i SumRowByRow(const StoredRows<Format>& rows, int i, const int16_t* x) {
   const __m256i x0 = Load256(x);
   const __m256i x1 = Load256(x + 16);
   const auto sum = [&](int r) __attribute__((always_inline)) {
-    const uint8_t* codes = Format::WholeCodes(chunk[r], i);
+    const uint8_t* codes = Format::WholeCodes(rows[r], i);
     const __m256i first = _mm256_cvtepi8_epi16(Load128(codes));
     const __m256i second = _mm256_cvtepi8_epi16(Load128(codes + 16));
     return _mm256_add_epi32(_mm256_madd_epi16(first, x0), _mm256_madd_epi16(second, x1));
@@ -246,25 +256,27 @@ MOXIE_INLINE __m256i SumRowByRow(const ChunkOfRows<Format>& chunk, int i, const 
 }
 
 /// The rows times the first T tokens of a panel.
-template <class Format, int T>
-void MatVec(const Product<GroupOf<Format>>& product, int64_t row_begin, int64_t row_end) {
-  ChunkOfRows<Format> chunk(*product.weights, row_begin, row_end);
+template <class Rows, int T>
+void MatVec(const Product<Rows>& product, int64_t row_begin, int64_t row_end) {
+  using Format = typename Rows::Format;
+  Rows rows(*product.weights, row_begin, row_end);
   Tile<Format, 1> tile;
   for (int64_t row = row_begin; row < row_end; row += kRows) {
-    if (row > row_begin) chunk.Move(*product.weights, row, row_end);
+    if (row > row_begin) rows.Move(*product.weights, row, row_end);
     alignas(32) float sums[T * kRows] = {};
-    const GroupOf<Format>* x = product.activations;
+    const auto* x = product.activations;
     for (int64_t c = 0; 8 * c < product.groups; ++c) {
-      chunk.Select(c);
-      LoadScales<Format>(chunk, 0, tile.scales);
-      for (int i = 0; i < chunk.groups(); ++i, ++x) {
-        chunk.Prefetch(i);
-        if constexpr (kRowByRow<Format, T>) {
-          const __m256i integers[1] = {SumRowByRow(chunk, i, x->values[0])};
+      rows.Select(c);
+      LoadScales(rows, 0, tile.scales);
+      for (int i = 0; i < rows.groups(); ++i, ++x) {
+        rows.Prefetch(i);
+        if constexpr (kRowByRow<Rows, T>) {
+          const __m256i integers[1] = {SumRowByRow(rows, i, x->values[0])};
           AddScaled<Format, 1>(integers, tile.scales, i, x->scale[0], 0, sums);
         } else {
-          if (i % kUnpackedGroups<Format> == 0) UnpackGroups<Format>(chunk, i, 0, tile);
-          MultiplyGroup<Format, 1, T>(tile, i, *x, sums);
+          const int at = i % kUnpackedGroups<Rows>;
+          if (at == 0) UnpackGroups(rows, i, tile, 0, 0);
+          MultiplyGroup<Format, 1, T>(tile, at, i, *x, sums);
         }
       }
     }
@@ -281,68 +293,73 @@ constexpr int kTileRows = kTileVectors * kRows;
 constexpr int64_t kPanelBatch = 16;  // Panels whose activations stay in the second-level cache.
 
 /// kTileRows rows times up to kPanelBatch panels from `token` on.
-template <class Format>
-void MatMat(const Product<GroupOf<Format>>& product, int64_t row, int64_t row_end, int64_t token,
+template <class Rows>
+void MatMat(const Product<Rows>& product, int64_t row, int64_t row_end, int64_t token,
             int64_t tokens) {
+  using Format = typename Rows::Format;
   constexpr int64_t kSums = kPanelTokens * kTileRows;  // of a panel
-  const ChunkOfRows<Format> first(*product.weights, row, row_end);
-  ChunkOfRows<Format> chunks[kTileVectors] = {
-      first,
-      ChunkOfRows<Format>(*product.weights, Min(row + kRows, row_end - 1), row_end),
-      ChunkOfRows<Format>(*product.weights, Min(row + 2 * kRows, row_end - 1), row_end),
+  const auto rows_at = [&](int64_t at) {
+    return Rows(*product.weights, Min(at, row_end - 1), row_end);
   };
+  Rows rows[kTileVectors] = {rows_at(row), rows_at(row + kRows), rows_at(row + 2 * kRows)};
   Tile<Format, kTileVectors> tile;
   const int64_t panels = (tokens + kPanelTokens - 1) / kPanelTokens;
   alignas(32) float sums[kPanelBatch * kSums];
   __builtin_memset(sums, 0, static_cast<size_t>(panels * kSums) * sizeof(float));
   for (int64_t c = 0; 8 * c < product.groups; ++c) {
     for (int v = 0; v < kTileVectors; ++v) {
-      chunks[v].Select(c);
-      LoadScales<Format>(chunks[v], v, tile.scales);
-      for (int i = 0; i < chunks[v].groups(); ++i) {
-        chunks[v].Prefetch(i);
-        if (i % kUnpackedGroups<Format> == 0) UnpackGroups<Format>(chunks[v], i, v, tile);
+      rows[v].Select(c);
+      LoadScales(rows[v], v, tile.scales);
+      for (int i = 0; i < rows[v].groups(); ++i) {
+        rows[v].Prefetch(i);
+        if (i % kUnpackedGroups<Rows> == 0) UnpackGroups(rows[v], i, tile, i, v);
       }
     }
-    const int groups = chunks[0].groups();
-    const GroupOf<Format>* x = product.activations + token / kPanelTokens * product.groups + 8 * c;
+    const int groups = rows[0].groups();
+    const auto* x = product.activations + token / kPanelTokens * product.groups + 8 * c;
     for (int64_t p = 0; p < panels; ++p, x += product.groups) {
       for (int i = 0; i < groups; ++i)
-        MultiplyGroup<Format, kTileVectors, kPanelTokens>(tile, i, x[i], sums + p * kSums);
+        MultiplyGroup<Format, kTileVectors, kPanelTokens>(tile, i, i, x[i], sums + p * kSums);
     }
   }
   const int64_t count = Min(kTileRows, row_end - row);
-  for (int64_t t = 0; t < tokens; ++t)
-    CopyBytes(product.out + (token + t) * product.out_stride + row, sums + t * kTileRows,
-              count * 4);
+  for (int64_t t = 0; t < tokens; ++t) {
+    float* out = product.out + (token + t) * product.out_stride + row;
+    const float* panel = sums + t / kPanelTokens * kSums;
+    CopyBytes(out, panel + t % kPanelTokens * kTileRows, count * 4);
+  }
 }
 
-template <class Format>
+using Multiplier = void (*)(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
+                            const std::byte* activations, int64_t tokens, float* out,
+                            int64_t out_stride);
+
+template <class Rows>
 void Multiply(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
               const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
-  const Product<GroupOf<Format>> product = {
+  const Product<Rows> product = {
       .weights = &weights,
-      .activations = reinterpret_cast<const GroupOf<Format>*>(activations),
+      .activations = reinterpret_cast<const GroupOf<typename Rows::Format>*>(activations),
       .groups = weights.cols / kGroupElements,
       .out = out,
       .out_stride = out_stride,
   };
   switch (tokens) {
     case 1:
-      return MatVec<Format, 1>(product, row_begin, row_end);
+      return MatVec<Rows, 1>(product, row_begin, row_end);
     case 2:
-      return MatVec<Format, 2>(product, row_begin, row_end);
+      return MatVec<Rows, 2>(product, row_begin, row_end);
     case 3:
-      return MatVec<Format, 3>(product, row_begin, row_end);
+      return MatVec<Rows, 3>(product, row_begin, row_end);
     case 4:
-      return MatVec<Format, 4>(product, row_begin, row_end);
+      return MatVec<Rows, 4>(product, row_begin, row_end);
     default:
       break;
   }
   constexpr int64_t kBatch = kPanelBatch * kPanelTokens;
   for (int64_t token = 0; token < tokens; token += kBatch) {
     for (int64_t row = row_begin; row < row_end; row += kTileRows)
-      MatMat<Format>(product, row, row_end, token, Min(kBatch, tokens - token));
+      MatMat<Rows>(product, row, row_end, token, Min(kBatch, tokens - token));
   }
 }
 

@@ -91,11 +91,16 @@ template <class Block, int offset, bool has_min = false>
 struct FiveBitBlocks : ScaledBlocks<Block, 5, offset, has_min> {
   using Base = ScaledBlocks<Block, 5, offset, has_min>;
 
+  MOXIE_INLINE Bytes LowNibbles(Bytes chunk, int i) {
+    return Base::BlockAt(chunk, i) + offsetof(Block, q);
+  }
+  MOXIE_INLINE Bytes FifthBits(Bytes chunk, int i) {
+    return Base::BlockAt(chunk, i) + offsetof(Block, high);
+  }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    Bytes block = Base::BlockAt(chunk, i);
     const __m256i high =
-        _mm256_and_si256(BitsToMasks(LoadU32(block + offsetof(Block, high))), _mm256_set1_epi8(16));
-    return _mm256_or_si256(NibblesToBytes(block + offsetof(Block, q)), high);
+        _mm256_and_si256(BitsToMasks(LoadU32(FifthBits(chunk, i))), _mm256_set1_epi8(16));
+    return _mm256_or_si256(NibblesToBytes(LowNibbles(chunk, i)), high);
   }
 };
 
@@ -126,16 +131,18 @@ struct UnpackIQ4_NL : ScaledBlocks<BlockIQ4_NL, 8, 0, false> {
 struct UnpackMXFP4 : Format<BlockMXFP4, 32, 5, 12> {
   static constexpr const auto& kValues = kMxfp4Values;
 
-  MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
-    constexpr int kStride = static_cast<int>(sizeof(Block));
-    const __m256i e = _mm256_setr_epi32(chunk[0], chunk[kStride], chunk[2 * kStride],
-                                        chunk[3 * kStride], chunk[4 * kStride], chunk[5 * kStride],
-                                        chunk[6 * kStride], chunk[7 * kStride]);
-    // 2^(e - 128): the exponent field e - 1, and for e < 2 a subnormal of one bit.
+  /// 2^(e - 128): the exponent field e - 1, and for e < 2 a subnormal of one bit.
+  MOXIE_INLINE __m256 ScaleOf(__m256i e) {
     const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
     const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
     const __m256i is_normal = _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1));
-    scale = _mm256_castsi256_ps(_mm256_blendv_epi8(subnormal, normal, is_normal));
+    return _mm256_castsi256_ps(_mm256_blendv_epi8(subnormal, normal, is_normal));
+  }
+  MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
+    constexpr int kStride = static_cast<int>(sizeof(Block));
+    scale = ScaleOf(_mm256_setr_epi32(chunk[0], chunk[kStride], chunk[2 * kStride],
+                                      chunk[3 * kStride], chunk[4 * kStride], chunk[5 * kStride],
+                                      chunk[6 * kStride], chunk[7 * kStride]));
   }
   MOXIE_INLINE Bytes Nibbles(Bytes chunk, int i) {
     return chunk + i * static_cast<int>(sizeof(Block)) + offsetof(Block, q);
@@ -147,6 +154,12 @@ struct UnpackMXFP4 : Format<BlockMXFP4, 32, 5, 12> {
 };
 
 // ---- 256 elements a block -----------------------------------------------------------------------
+
+/// A row's bytes, where CodesFrom takes them from.
+struct RowBytes {
+  Bytes chunk;
+  __m256i Load(int64_t offset) const { return Load256(chunk + offset); }
+};
 
 /// d * codes for 8 unsigned bytes.
 MOXIE_INLINE __m256 ScaledU8(float d, uint64_t codes) {
@@ -172,9 +185,11 @@ struct UnpackQ2_K : Format<BlockQ2_K, 16, 4, 0, true> {
     scale = ScaledU8(HalfAt(chunk + offsetof(Block, d)), codes & 0x0f0f0f0f0f0f0f0full);
     min = ScaledU8(-HalfAt(chunk + offsetof(Block, dmin)), (codes >> 4) & 0x0f0f0f0f0f0f0f0full);
   }
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    return CodesAt(Load256(chunk + offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
+  template <class Source>
+  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
+    return CodesAt(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
   }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
 
 struct UnpackQ3_K : Format<BlockQ3_K, 16, 4, 4> {
@@ -187,11 +202,13 @@ struct UnpackQ3_K : Format<BlockQ3_K, 16, 4, 4> {
     scale = ScaledSixBits(HalfAt(chunk + offsetof(Block, d)),
                           _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(codes))));
   }
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    const __m256i low = CodesAt(Load256(chunk + offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
-    const __m256i high = CodesAt(Load256(chunk + offsetof(Block, hmask)), i, 1);
+  template <class Source>
+  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
+    const __m256i low = CodesAt(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
+    const __m256i high = CodesAt(source.Load(offsetof(Block, hmask)), i, 1);
     return _mm256_or_si256(low, _mm256_slli_epi16(high, 2));
   }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
 
 /// Q4_K and Q5_K: four bits and six-bit scales and mins, packed as blocks.h says.
@@ -209,21 +226,28 @@ struct MinKBlocks : Format<Block, 32, bits, 0, true> {
     scale = ScaledU8(HalfAt(chunk + offsetof(Block, d)), (p0 & 0x3f3f3f3fu) | scale_high << 32);
     min = ScaledU8(-HalfAt(chunk + offsetof(Block, dmin)), (p1 & 0x3f3f3f3fu) | min_high << 32);
   }
-  MOXIE_INLINE __m256i LowCodes(Bytes chunk, int i) {
-    return CodesAt(Load256(chunk + offsetof(Block, q) + 32 * (i / 2)), 4 * (i % 2), 15);
+  template <class Source>
+  MOXIE_INLINE __m256i LowCodes(const Source& source, int i) {
+    return CodesAt(source.Load(offsetof(Block, q) + 32 * (i / 2)), 4 * (i % 2), 15);
   }
 };
 
 struct UnpackQ4_K : MinKBlocks<BlockQ4_K, 4> {
   MOXIE_INLINE Bytes NibblePairs(Bytes chunk, int i) { return chunk + offsetof(Block, q) + 32 * i; }
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return LowCodes(chunk, i); }
+  template <class Source>
+  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
+    return LowCodes(source, i);
+  }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
 
 struct UnpackQ5_K : MinKBlocks<BlockQ5_K, 5> {
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    const __m256i high = CodesAt(Load256(chunk + offsetof(Block, high)), i, 1);
-    return _mm256_or_si256(LowCodes(chunk, i), _mm256_slli_epi16(high, 4));
+  template <class Source>
+  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
+    const __m256i high = CodesAt(source.Load(offsetof(Block, high)), i, 1);
+    return _mm256_or_si256(LowCodes(source, i), _mm256_slli_epi16(high, 4));
   }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
 
 struct UnpackQ6_K : Format<BlockQ6_K, 16, 6, 32> {
@@ -231,13 +255,14 @@ struct UnpackQ6_K : Format<BlockQ6_K, 16, 6, 32> {
     scale = ScaledI8(HalfAt(chunk + offsetof(Block, d)),
                      LoadU64(chunk + offsetof(Block, scales) + 8 * half));
   }
-  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) {
-    Bytes low_bytes = chunk + offsetof(Block, low) + 64 * (i / 4) + 32 * (i % 2);
-    const __m256i low = CodesAt(Load256(low_bytes), 4 * (i / 2 % 2), 15);
-    Bytes high_bytes = chunk + offsetof(Block, high) + 32 * (i / 4);
-    const __m256i high = CodesAt(Load256(high_bytes), 2 * (i % 4), 3);
+  template <class Source>
+  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
+    const __m256i low_bytes = source.Load(offsetof(Block, low) + 64 * (i / 4) + 32 * (i % 2));
+    const __m256i low = CodesAt(low_bytes, 4 * (i / 2 % 2), 15);
+    const __m256i high = CodesAt(source.Load(offsetof(Block, high) + 32 * (i / 4)), 2 * (i % 4), 3);
     return _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
   }
+  MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
 
 struct UnpackIQ4_XS : Format<BlockIQ4_XS, 32, 8, 0> {

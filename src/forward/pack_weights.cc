@@ -1,0 +1,70 @@
+#include "forward/pack_weights.h"
+
+#include <algorithm>
+#include <cstring>
+#include <vector>
+
+namespace moxie {
+namespace {
+
+int64_t BytesOfMatrix(const WeightMatrix& matrix) { return matrix.rows * matrix.row_stride; }
+
+/// Of what is only ever multiplied. Bytes that two matrices share stay as they are: the other may
+/// be an embedding, or cut the rows elsewhere.
+std::vector<WeightMatrix*> PackableMatrices(ModelWeights& weights, ResidentPart part,
+                                            const PageBuffer& memory, const KernelSet& kernels) {
+  std::vector<const WeightMatrix*> read_by_row = {&weights.embedding};
+  for (const LayerWeights& layer : weights.layers) {
+    read_by_row.push_back(&layer.router);
+    read_by_row.push_back(&layer.attention.kv_b);
+  }
+  std::vector<WeightMatrix*> all;
+  ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
+    if (matrix.data >= memory.data() && matrix.data < memory.data() + memory.size())
+      all.push_back(&matrix);
+  });
+  std::ranges::sort(all, {}, &WeightMatrix::data);
+  std::vector<WeightMatrix*> packable;
+  const std::byte* end = nullptr;  // of all before
+  for (size_t i = 0; i < all.size(); ++i) {
+    const std::byte* const begin = all[i]->data;
+    const bool alone =
+        begin >= end && (i + 1 == all.size() || begin + BytesOfMatrix(*all[i]) <= all[i + 1]->data);
+    end = std::max(end, begin + BytesOfMatrix(*all[i]));
+    if (alone && PackedRowsFor(kernels, *all[i]) > 0 &&
+        std::ranges::find(read_by_row, all[i]) == read_by_row.end())
+      packable.push_back(all[i]);
+  }
+  return packable;
+}
+
+}  // namespace
+
+int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix) {
+  if (kernels.packed_rows == nullptr || matrix.empty()) return 0;
+  const int64_t rows = kernels.packed_rows(matrix.type);
+  const bool even =
+      rows > 0 && matrix.rows % rows == 0 && matrix.row_stride == BytesOf(matrix.type, matrix.cols);
+  return even ? static_cast<int32_t>(rows) : 0;
+}
+
+void PackWeights(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
+                 const KernelSet& kernels, ThreadPool& threads) {
+  std::vector<std::vector<std::byte>> copies(static_cast<size_t>(threads.threads()));
+  for (WeightMatrix* matrix : PackableMatrices(weights, part, memory, kernels)) {
+    const int32_t rows = PackedRowsFor(kernels, *matrix);
+    const auto bytes = static_cast<size_t>(rows * matrix->row_stride);
+    // Weights are read-only to all others, but the memory is the model's.
+    std::byte* const begin = memory.data() + (matrix->data - memory.data());
+    threads.ParallelFor(matrix->rows / rows, [&](int64_t i, int worker) {
+      std::vector<std::byte>& copy = copies[static_cast<size_t>(worker)];
+      copy.resize(std::max(copy.size(), bytes));
+      std::byte* const at = begin + static_cast<size_t>(i) * bytes;
+      std::memcpy(copy.data(), at, bytes);
+      kernels.pack(matrix->type, matrix->row_stride, copy.data(), at);
+    });
+    matrix->packed_rows = rows;
+  }
+}
+
+}  // namespace moxie

@@ -1,0 +1,16 @@
+#include "kernels/avx2/formats.h"
+#include "kernels/avx2/matmul_integer.h"
+
+namespace moxie::avx2 {
+
+void PackedMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
+                  const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
+  if (tokens == 0) return;
+  const Multiplier multiply = x86::ForFormat(weights.type, []<class Format>(Format) -> Multiplier {
+    if constexpr (HasLaneScales<Format>) return Multiply<PackedRows<Format>>;
+    return nullptr;  // Never packed.
+  });
+  multiply(weights, row_begin, row_end, activations, tokens, out, out_stride);
+}
+
+}  // namespace moxie::avx2
