@@ -3,16 +3,19 @@
 
 usage: bench/quantise.py MODEL.gguf --calibration TEXT --text TEXT --work FOLDER
                          [--peer FOLDER/OF/llama.cpp/bin] [--types q4_k_m,...] [--sizes q2_k,...]
-                         [--weigh plain,importance] [--chunks 4] [--table OUT.md] [--plot OUT.svg]
+                         [--weigh plain,importance] [--chunks 3] [--shuffles 2] [--table OUT.md]
+                         [--plot OUT.svg]
 
 The truth is MODEL in float32 with its channels shuffled: the same function, but no longer made of
 the blocks that a quantised MODEL was made of, which would come back for nothing in its own type. It
 is quantised by moxie, with and without the importance of the calibration text, and by the peer's
 llama-quantize with the same importance; what each says about the other text is compared with the
 truth as `moxie perplexity --against` does, but the truth is run only once: the mean
-Kullback-Leibler divergence of the next-token probabilities in the second halves of --chunks windows
-of 512 tokens. Results are kept in the work folder, so that a run that was broken off goes on where
-it was.
+Kullback-Leibler divergence of the next-token probabilities in the second halves of windows of 512
+tokens. What an encoder's errors do to a model is partly chance: with other shuffles of the same
+model divergences differ by some 7 %. So each type is measured with --shuffles of them, --chunks
+windows each, all of them different. Results are kept in the work folder, so that a run that was
+broken off goes on where it was.
 """
 import argparse
 import json
@@ -64,7 +67,7 @@ def shuffled(name, data, shapes, orders):
     sys.exit(f"{name}: only models of the llama architecture without biases are known here")
 
 
-def write_truth(source, out):
+def write_truth(source, out, seed):
     """Writes `source`, a float32 GGUF, with all channels in another order."""
     import gguf
     reader = gguf.GGUFReader(source)
@@ -75,7 +78,7 @@ def write_truth(source, out):
     dim = tensors["output_norm.weight"].shape[0]
     layers, width = int(keys["block_count"].contents()), dim // heads
     ffn = tensors["blk.0.ffn_up.weight"].shape[0]
-    random = np.random.default_rng(1)
+    random = np.random.default_rng(seed)
 
     def rows(order):  # whole heads
         return np.concatenate([np.arange(h * width, (h + 1) * width) for h in order])
@@ -113,7 +116,7 @@ class Comparison:
         kept = work / f"truth-{chunks}.npy"
         if not kept.exists():
             np.save(kept, np.stack([self.said(truth, window) for window in self.windows]))
-        self.truth = np.load(kept)
+        self.truth = np.load(kept, mmap_mode="r")
 
     def said(self, model, window):
         """The log-probabilities of what follows each token from the middle on, but for the last."""
@@ -124,29 +127,25 @@ class Comparison:
         out.unlink()
         return logs
 
-    def measure(self, model):
-        divergences, losses, same = [], [], []
-        for window, truth in zip(self.windows, self.truth):
-            logs = self.said(model, window)
+    def measure(self, model, chosen):
+        """Each token's divergence and loss, in those of the windows."""
+        divergences, losses = [], []
+        for i in chosen:
+            truth, logs = self.truth[i], self.said(model, self.windows[i])
             divergences.append(np.sum(np.exp(truth) * (truth - logs), axis=-1, dtype=np.float64))
-            losses.append(-logs[np.arange(len(logs)), window[WINDOW // 2 + 1:]])
-            same.append(logs.argmax(-1) == truth.argmax(-1))
-        all_ = np.concatenate(divergences)
-        return {"divergence": float(all_.mean()),
-                "divergence_stderr": float(all_.std(ddof=1) / np.sqrt(len(all_))),
-                "perplexity": float(np.exp(np.mean(np.concatenate(losses), dtype=np.float64))),
-                "same_choice": float(np.concatenate(same).mean())}
+            losses.append(-logs[np.arange(len(logs)), self.windows[i][WINDOW // 2 + 1:]])
+        return np.concatenate(divergences), np.concatenate(losses)
 
 
-def prepare(args):
+def prepare(args, seed=1):
     """The truth and the importance of the calibration text in the work folder, made where absent."""
     work = pathlib.Path(args.work)
     work.mkdir(parents=True, exist_ok=True)
-    truth, importance = work / "truth.gguf", work / "importance.gguf"
+    truth, importance = work / f"truth-{seed}.gguf", work / f"importance-{seed}.gguf"
     if not truth.exists():
         plain = work / "plain.gguf"
         run(MOXIE, "quantize", args.model, plain, "--type", "f32")
-        write_truth(plain, truth)
+        write_truth(plain, truth, seed)
         plain.unlink()
     if not importance.exists():
         run(MOXIE, "importance", truth, "--file", args.calibration, "--out", importance, "--chunks",
@@ -157,41 +156,52 @@ def prepare(args):
 class Runs:
     """Measurements by label, made once."""
 
-    def __init__(self, args):
+    def __init__(self, args, work, truths):
+        """`truths`: pairs of a model and its importance, all of them the same function."""
         self.args = args
-        self.truth, self.importance = prepare(args)
-        self.work = pathlib.Path(args.work)
+        self.truths = truths
+        self.work = work
         self.kept = self.work / "results.json"
         self.results = json.loads(self.kept.read_text()) if self.kept.exists() else {}
-        self.comparison = Comparison(self.truth, args.text, args.chunks, self.work)
+        self.comparison = Comparison(truths[0][0], args.text, args.chunks * len(truths), work)
 
     def measure(self, label, make):
+        """make(truth, importance, out) writes the file to be measured."""
         if label not in self.results:
             out = self.work / "model.gguf"
-            make(out)
-            said = self.comparison.measure(out)
-            self.results[label] = {"bytes": out.stat().st_size, **said}
-            out.unlink()
+            said = []
+            for i, (truth, importance) in enumerate(self.truths):
+                make(truth, importance, out)
+                chosen = range(i * self.args.chunks, (i + 1) * self.args.chunks)
+                said.append(self.comparison.measure(out, chosen))
+                size = out.stat().st_size
+                out.unlink()
+            divergences, losses = (np.concatenate(part) for part in zip(*said))
+            self.results[label] = {
+                "bytes": size, "divergence": float(divergences.mean()),
+                "divergence_stderr": float(divergences.std(ddof=1) / np.sqrt(len(divergences))),
+                "perplexity": float(np.exp(losses.mean(dtype=np.float64)))}
             self.kept.write_text(json.dumps(self.results, indent=1))
-            print(label, self.results[label]["bytes"], f"{said['divergence']:.5f}", file=sys.stderr,
+            print(label, size, f"{self.results[label]['divergence']:.5f}", file=sys.stderr,
                   flush=True)
         return self.results[label]
 
-    def ours(self, kind, importance):
-        options = ["--importance", self.importance] if importance else []
-        return self.measure(f"moxie {kind}{' importance' if importance else ''}", lambda out: run(
-            MOXIE, "quantize", self.truth, out, "--type", kind, *options))
+    def ours(self, kind, weighed):
+        return self.measure(
+            f"moxie {kind}{' importance' if weighed else ''}", lambda truth, importance, out: run(
+                MOXIE, "quantize", truth, out, "--type", kind,
+                *(["--importance", importance] if weighed else [])))
 
-    def peers(self, kind, importance):
-        options = ["--imatrix", self.importance] if importance else []
-        return self.measure(f"peer {kind}{' importance' if importance else ''}", lambda out: run(
-            pathlib.Path(self.args.peer) / "llama-quantize", *options, self.truth, out, kind.upper()))
+    def peers(self, kind, weighed):
+        return self.measure(
+            f"peer {kind}{' importance' if weighed else ''}", lambda truth, importance, out: run(
+                pathlib.Path(self.args.peer) / "llama-quantize",
+                *(["--imatrix", importance] if weighed else []), truth, out, kind.upper()))
 
-    def sized(self, kind, size, options=()):
-        label = f"size {kind}{''.join(options)}"
-        return self.measure(label, lambda out: run(
-            MOXIE, "quantize", self.truth, out, "--size", size, "--file", self.args.calibration,
-            "--importance", self.importance, *options))
+    def sized(self, kind, size):
+        return self.measure(f"size {kind}", lambda truth, importance, out: run(
+            MOXIE, "quantize", truth, out, "--size", size, "--file", self.args.calibration,
+            "--importance", importance))
 
 
 def table_of(runs, args):
@@ -210,7 +220,7 @@ def table_of(runs, args):
         add(kind, cells[0]["bytes"], cells)
     for kind in args.sizes if args.peer else []:
         peers = {weigh: runs.peers(kind, weigh == "importance") for weigh in args.weigh}
-        own = runs.sized(kind, next(iter(peers.values()))["bytes"])
+        own = runs.sized(kind, peers[args.weigh[0]]["bytes"])
         add(f"`--size` of {kind}", own["bytes"],
             [peers[w] if n != "moxie" else own if w == "importance" else None
              for n, _, w in columns])
@@ -252,11 +262,13 @@ def main():
     parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES)
     parser.add_argument("--sizes", type=lambda text: text.split(","), default=SIZES)
     parser.add_argument("--weigh", type=lambda text: text.split(","), default=["plain", "importance"])
-    parser.add_argument("--chunks", type=int, default=4)
+    parser.add_argument("--chunks", type=int, default=3)
+    parser.add_argument("--shuffles", type=int, default=2)
     parser.add_argument("--table")
     parser.add_argument("--plot")
     args = parser.parse_args()
-    runs = Runs(args)
+    truths = [prepare(args, seed) for seed in range(1, args.shuffles + 1)]
+    runs = Runs(args, pathlib.Path(args.work), truths)
     table = table_of(runs, args)
     print(table, end="")
     if args.table:
