@@ -91,30 +91,35 @@ MOXIE_LANES void CommonNumbers(const PerGroup& numbers, float divisor, PerGroup&
     Store(common.of + g, RoundToHalfUp<Ints<N>>(Load<Floats<N>>(numbers.of + g) / divisor));
 }
 
-// ---- Scales alone ------------------------------------------------------------------------------
-
-/// Moves each integer scale to the neighbour with the least error; gives the blocks' errors.
-template <class Values, int N, class Batch>
-void ImproveIntegers(const Batch& batch, float lowest, float highest, SuperScales& scales,
-                     PerGroup& errors) {
+/// Moves each group's integers, one step or none each, to where its error is least; gives the sums
+/// of errors over each run of `block_groups` groups. error(g, integers) are those of the groups
+/// from g on.
+template <int N, int count, class Error>
+MOXIE_LANES void ImproveIntegers(PerGroup* const (&integers)[count], float lowest, float highest,
+                                 int block_groups, Error error, PerGroup& errors) {
   using V = Floats<N>;
   for (int g = 0; g < kBatch; g += N) {
-    const Groups<N, Batch> groups = {batch, g};
-    const V d = Load<V>(scales.d.of + g);
-    const V middle = Load<V>(scales.scale.of + g);
-    V best = middle;
-    V least = ErrorOf<Values>(groups, d * middle);
-    for (const float step : {-1.0f, 1.0f}) {
-      const V scale = Clamp(middle + step, lowest, highest);
-      const V error = ErrorOf<Values>(groups, d * scale);
-      best = error < least ? scale : best;
-      least = Min(error, least);
+    V middle[count];
+    V best[count];
+    V tried[count];
+    for (int k = 0; k < count; ++k) middle[k] = best[k] = Load<V>(integers[k]->of + g);
+    V least = Splat<V>(kGreatestFloat);
+    for (int step = 0; step < (count == 1 ? 3 : 9); ++step) {
+      constexpr float kSteps[] = {0, -1, 1};
+      tried[0] = Clamp(middle[0] + kSteps[count == 1 ? step : step / 3], lowest, highest);
+      if constexpr (count > 1) tried[1] = Clamp(middle[1] + kSteps[step % 3], lowest, highest);
+      const V now = error(g, tried);
+      const auto better = now < least;
+      for (int k = 0; k < count; ++k) best[k] = better ? tried[k] : best[k];
+      least = better ? now : least;
     }
-    Store(scales.scale.of + g, best);
+    for (int k = 0; k < count; ++k) Store(integers[k]->of + g, best[k]);
     Store(errors.of + g, least);
   }
-  SumsOfBlocks(errors, kGroupsOfBlock<Batch>);
+  SumsOfBlocks(errors, block_groups);
 }
+
+// ---- Scales alone ------------------------------------------------------------------------------
 
 /// The half-precision d that is best for the present codes and integers.
 template <class Values, int N, class Batch>
@@ -164,7 +169,11 @@ void FitSuperScales(const Batch& batch, float lowest, float highest, SuperScales
   Best<SuperScales> best(scales);
   for (int pass = 0; pass < kPasses; ++pass) {
     PerGroup errors;
-    ImproveIntegers<Values, N>(batch, lowest, highest, scales, errors);
+    const auto error = [&](int g, const Floats<N>(&integers)[1]) __attribute__((always_inline)) {
+      return ErrorOf<Values>(Groups<N, Batch>{batch, g},
+                             Load<Floats<N>>(scales.d.of + g) * integers[0]);
+    };
+    ImproveIntegers<N>({&scales.scale}, lowest, highest, kGroupsOfBlock<Batch>, error, errors);
     if (!best.Take(scales, errors)) break;
     RefitCommonScale<Values, N>(batch, scales);
   }
@@ -172,38 +181,6 @@ void FitSuperScales(const Batch& batch, float lowest, float highest, SuperScales
 }
 
 // ---- Scales and offsets ------------------------------------------------------------------------
-
-/// Moves each group's two integers to the neighbours with the least error; gives the blocks'.
-template <int N, class Batch>
-void ImproveIntegers(const Batch& batch, int highest_code, float highest, SuperLines& lines,
-                     PerGroup& errors) {
-  using V = Floats<N>;
-  for (int g = 0; g < kBatch; g += N) {
-    const Groups<N, Batch> groups = {batch, g};
-    const V d = Load<V>(lines.d.of + g);
-    const V dmin = Load<V>(lines.dmin.of + g);
-    const V scale = Load<V>(lines.scale.of + g);
-    const V offset = Load<V>(lines.offset.of + g);
-    V best_scale = scale;
-    V best_offset = offset;
-    V least = Splat<V>(kGreatestFloat);
-    for (const float s : {0.0f, -1.0f, 1.0f}) {
-      for (const float m : {0.0f, -1.0f, 1.0f}) {
-        const V new_scale = Clamp(scale + s, 0, highest);
-        const V new_offset = Clamp(offset + m, 0, highest);
-        const V error = ErrorOf(groups, highest_code, {d * new_scale, -(dmin * new_offset)});
-        const auto better = error < least;
-        best_scale = better ? new_scale : best_scale;
-        best_offset = better ? new_offset : best_offset;
-        least = better ? error : least;
-      }
-    }
-    Store(lines.scale.of + g, best_scale);
-    Store(lines.offset.of + g, best_offset);
-    Store(errors.of + g, least);
-  }
-  SumsOfBlocks(errors, kGroupsOfBlock<Batch>);
-}
 
 /// The half-precision d and dmin that are best for the present codes and integers: least squares in
 /// two unknowns, with a = scale * code and b = -offset as their factors.
@@ -265,7 +242,14 @@ void FitSuperLines(const Batch& batch, int highest_code, float highest, SuperLin
   Best<SuperLines> best(lines);
   for (int pass = 0; pass < kPasses; ++pass) {
     PerGroup errors;
-    ImproveIntegers<N>(batch, highest_code, highest, lines, errors);
+    const auto error = [&](int g, const Floats<N>(&integers)[2]) __attribute__((always_inline)) {
+      using V = Floats<N>;
+      const Lines<V> at = {Load<V>(lines.d.of + g) * integers[0],
+                           -(Load<V>(lines.dmin.of + g) * integers[1])};
+      return ErrorOf(Groups<N, Batch>{batch, g}, highest_code, at);
+    };
+    ImproveIntegers<N>({&lines.scale, &lines.offset}, 0, highest, kGroupsOfBlock<Batch>, error,
+                       errors);
     if (!best.Take(lines, errors)) break;
     RefitCommonNumbers<N>(batch, highest_code, lines);
   }
