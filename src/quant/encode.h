@@ -45,37 +45,62 @@ void EncodeBlocks(const float* x, int64_t elements, const float* importance, std
 // Eight bits without a search: the greatest magnitude becomes code 127, the rest is rounded. A
 // search gains next to nothing there, and key-value caches are written in this format as tokens
 // come. Here lanes are elements: the greatest of them is the same in whichever order it is found.
+
 template <int N>
-void EncodePlainBlock(const float* x, BlockQ8_0& block) {
-  using V = Floats<N>;
+MOXIE_LANES Floats<N> NumbersAt(const float* x) {
+  const auto read = Load<Floats<N>>(x);
+  return read == read ? read : Floats<N>{};
+}
+
+template <int N>
+MOXIE_LANES float GreatestMagnitude(const float* x) {
+  Floats<N> greatest{};
+  for (int k = 0; k < 32; k += N) greatest = Max(Abs(NumbersAt<N>(x + k)), greatest);
+  return Greatest(greatest);
+}
+
+template <int N>
+MOXIE_LANES void RoundToBytes(const float* x, float inverse, int8_t (&q)[32]) {
   using I = Ints<N>;
-  constexpr int kVectors = 32 / N;
-  V values[kVectors];
-  V greatest{};
-  for (int k = 0; k < kVectors; ++k) {
-    const V read = Load<V>(x + N * k);
-    values[k] = read == read ? read : V{};
-    greatest = Max(Abs(values[k]), greatest);
-  }
-  const auto d = RoundToHalf<Ints<4>>(Splat<Floats<4>>(Greatest(greatest) / 127.0f));
-  const V inverse = Splat<V>(SafeInverse(d)[0]);
-  SetHalf(block.d, HalfBits<Ints<4>>(d)[0]);
   const auto code = [&](int k) __attribute__((always_inline)) {
     // The sum that rounds has the integer in its low bits.
-    return Bits<I>(Clamp(values[k] * inverse, -127, 127) + kRoundingShift) & 0xff;
+    const Floats<N> ratio = NumbersAt<N>(x + N * k) * Splat<Floats<N>>(inverse);
+    return Bits<I>(Clamp(ratio, -127, 127) + kRoundingShift) & 0xff;
   };
-  for (int k = 0; k < kVectors; k += 4) {
+  for (int k = 0; k < 32 / N; k += 4) {
     const I words = code(k) | code(k + 1) << 8 | code(k + 2) << 16 | code(k + 3) << 24;
-    Store(block.q + N * k, SortBytes(Bits<Bytes<N>>(words)));
+    Store(q + N * k, SortBytes(Bits<Bytes<N>>(words)));
+  }
+}
+
+/// Up to four blocks, whose scales are four lanes.
+template <int N>
+MOXIE_LANES void EncodePlainBlocks(const float* x, int count, BlockQ8_0* blocks) {
+  Floats<4> greatest{};
+  for (int b = 0; b < count; ++b) greatest[b] = GreatestMagnitude<N>(x + 32 * b);
+  const auto d = RoundToHalf<Ints<4>>(greatest / 127.0f);
+  const Floats<4> inverse = SafeInverse(d);
+  const auto bits = HalfBits<Ints<4>>(d);
+  for (int b = 0; b < count; ++b) {
+    SetHalf(blocks[b].d, bits[b]);
+    RoundToBytes<N>(x + 32 * b, inverse[b], blocks[b].q);
   }
 }
 
 template <int N>
 void EncodePlainQ8(const float* x, int64_t elements, std::byte* out) {
-  for (int64_t i = 0; i < elements; i += 32) {
-    BlockQ8_0 block;
-    EncodePlainBlock<(N < 8 ? 4 : 8)>(x + i, block);
-    __builtin_memcpy(out + i / 32 * static_cast<int64_t>(sizeof(block)), &block, sizeof(block));
+  constexpr int kLanes = N < 8 ? 4 : 8;
+  BlockQ8_0 blocks[4];
+  for (int64_t left = elements / 32; left > 0; left -= 4) {
+    if (left >= 4) {
+      EncodePlainBlocks<kLanes>(x, 4, blocks);
+    } else {
+      EncodePlainBlocks<kLanes>(x, static_cast<int>(left), blocks);
+    }
+    const auto bytes = static_cast<size_t>(left < 4 ? left : 4) * sizeof(BlockQ8_0);
+    __builtin_memcpy(out, blocks, bytes);
+    x += 128;
+    out += bytes;
   }
 }
 
