@@ -21,20 +21,21 @@ void ReadGroups(const float* from, int64_t count, float* to) {
 }
 
 /// A batch of blocks after another.
-template <int N, class Block, bool is_weighted>
+template <int N, class Block, Weighing weighing>
 void EncodeBlocks(const float* x, int64_t elements, const float* importance, std::byte* out) {
   constexpr int kSize = kGroupSize<Block>;
   constexpr int kElements = kSize * kBatch;
   constexpr int kBlockGroups = Block::kElements / kSize;
   // An MXFP4 scale reaches every float32; the others end far below.
   constexpr float kLimit = sizeof(Block) == sizeof(BlockMXFP4) ? kGreatestFloat : 0x1p30f;
-  Batch<kSize, is_weighted> batch;
+  Batch<kSize, weighing> batch;
   Block blocks[kBatch / kBlockGroups];
   for (int64_t i = 0; i < elements; i += kElements) {
     const int64_t left = elements - i;
     ReadGroups<N, kSize>(x + i, left, batch.x);
-    if constexpr (is_weighted) ReadGroups<N, kSize>(importance + i, left, batch.weight);
+    if constexpr (batch.kGiven) ReadGroups<N, kSize>(importance + i, left, batch.weight);
     Bound<N>(batch, kBlockGroups, kLimit);
+    if constexpr (weighing == Weighing::kOutliers) WeighOutliers<N>(batch);
     EncodeBatch<N>(batch, blocks);
     const int64_t whole = left < kElements ? left / Block::kElements : kBatch / kBlockGroups;
     __builtin_memcpy(out, blocks, static_cast<size_t>(whole) * sizeof(Block));
@@ -106,8 +107,12 @@ void EncodePlainQ8(const float* x, int64_t elements, std::byte* out) {
 
 template <int N, class Block>
 void Encode(const float* x, int64_t elements, const float* importance, std::byte* out) {
-  if (importance != nullptr) return EncodeBlocks<N, Block, true>(x, elements, importance, out);
-  return EncodeBlocks<N, Block, false>(x, elements, importance, out);
+  // Ternary codes do not reach outliers, and MXFP4's scale hardly chooses.
+  constexpr Weighing kPlain =
+      OneOf<Block, BlockTQ1_0, BlockTQ2_0, BlockMXFP4> ? Weighing::kNone : Weighing::kOutliers;
+  if (importance != nullptr)
+    return EncodeBlocks<N, Block, Weighing::kGiven>(x, elements, importance, out);
+  return EncodeBlocks<N, Block, kPlain>(x, elements, nullptr, out);
 }
 
 /// Whether `type` is one of those with blocks, which it then encoded.
@@ -119,7 +124,7 @@ bool EncodeAs(DType type, const float* x, int64_t elements, const float* importa
       if (importance == nullptr) {
         EncodePlainQ8<N>(x, elements, out);
       } else {
-        EncodeBlocks<N, BlockQ8_0, true>(x, elements, importance, out);
+        EncodeBlocks<N, BlockQ8_0, Weighing::kGiven>(x, elements, importance, out);
       }
       return true;
     case DType::kQ4_0:

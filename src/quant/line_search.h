@@ -76,7 +76,7 @@ MOXIE_LANES ElementSums<V> SumElements(const G& groups) {
     sums.one += groups.Weight(i);
     sums.x += weighed;
     sums.xx += weighed * x;
-    if constexpr (G::kWeighted) {
+    if constexpr (G::kGiven) {
       sums.lower = groups.Weight(i) > 0.0f ? Min(x, sums.lower) : sums.lower;
       sums.upper = groups.Weight(i) > 0.0f ? Max(x, sums.upper) : sums.upper;
     } else {
@@ -110,6 +110,7 @@ struct Shifted {
   using V = typename G::V;
   static constexpr int kSize = G::kSize;
   static constexpr bool kWeighted = G::kWeighted;
+  static constexpr bool kGiven = G::kGiven;
 
   const G& groups;
   V x[G::kSize];

@@ -94,7 +94,7 @@ MOXIE_LANES V ExtremeOf(const G& groups) {
   V extreme{};
   for (int i = 0; i < G::kSize; ++i) {
     V x = groups.X(i);
-    if constexpr (G::kWeighted) x = groups.Weight(i) > 0.0f ? x : V{};
+    if constexpr (G::kGiven) x = groups.Weight(i) > 0.0f ? x : V{};
     extreme = Abs(x) > Abs(extreme) ? x : extreme;
   }
   return extreme;
@@ -118,8 +118,8 @@ V FitScale(const G& groups) {
     return better;
   };
   // The extreme falls on the end of the range, up to eight steps within it or four out of it. Where
-  // all elements count alike it lies near the end, and there is not much to gain between.
-  constexpr bool kNear = !G::kWeighted && Codes::kSpacing == 1 && Codes::kHighest > 1;
+  // no weights are given it lies near the end, and there is not much to gain between.
+  constexpr bool kNear = !G::kGiven && Codes::kSpacing == 1 && Codes::kHighest > 1;
   constexpr int kFirst = kNear ? -8 : -16;
   constexpr int kLast = kNear ? 2 : 8;
   constexpr int kStep = kNear ? 2 : 1;
