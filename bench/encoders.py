@@ -9,7 +9,6 @@ MODEL, shuffled and in float32 (bench/quantise.py, which shares the work folder)
 Both are decoded by the gguf package, and the squared errors, weighed by importance where it is
 given, are added up over the matrices of the layers named: a ratio of 1 is the peer's error.
 """
-import argparse
 import ctypes
 import pathlib
 import sys
@@ -18,7 +17,7 @@ import tempfile
 import gguf
 import numpy as np
 
-from quantise import MOXIE, prepare, run
+from quantise import MOXIE, parser_of, prepare, run
 
 TYPES = ("f16 bf16 q8_0 q6_k q5_k q5_1 q5_0 q4_k q4_1 q4_0 iq4_nl iq4_xs mxfp4 q3_k q2_k "
          "tq2_0 tq1_0").split()
@@ -75,11 +74,7 @@ def ratio(before, after, kind, peer, importance):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("--calibration", required=True)
-    parser.add_argument("--work", required=True)
-    parser.add_argument("--peer", required=True)
+    parser = parser_of(__doc__, "--calibration", "--work", "--peer")
     parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES)
     parser.add_argument("--layers", type=lambda text: [int(n) for n in text.split(",")],
                         default=[0, 14, 29])

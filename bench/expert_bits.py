@@ -13,14 +13,13 @@ so some experts are chosen much more often than others. For each of --bits, `mox
 writes it with a type for every expert, and with one for each layer (--stacked), from the same text
 and importance; what both say about the other text is compared with the truth.
 """
-import argparse
 import pathlib
 import sys
 
 import gguf
 import numpy as np
 
-from quantise import MOXIE, Runs, prepare, run
+from quantise import MOXIE, Runs, parser_of, prepare, run
 
 
 def disturb(path, noise):
@@ -71,11 +70,7 @@ def at(runs, bits, *options):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("model")
-    parser.add_argument("--calibration", required=True)
-    parser.add_argument("--text", required=True)
-    parser.add_argument("--work", required=True)
+    parser = parser_of(__doc__, "--calibration", "--text", "--work")
     parser.add_argument("--experts", type=int, default=8)
     parser.add_argument("--noise", type=float, default=0.1)
     parser.add_argument("--router", type=float, default=0.5)

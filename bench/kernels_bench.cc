@@ -106,17 +106,30 @@ std::vector<std::byte> RandomWeights(DType type, int64_t elements) {
   return bytes;
 }
 
+/// As loading does where the set wants it.
+void Pack(const KernelSet* set, WeightMatrix& weights, std::vector<std::byte>& bytes) {
+  const int64_t together = set->packed_rows == nullptr ? 0 : set->packed_rows(weights.type);
+  if (together == 0) return;
+  const std::vector<std::byte> stored = bytes;
+  for (int64_t row = 0; row < weights.rows; row += together) {
+    const int64_t at = row * weights.row_stride;
+    set->pack(weights.type, weights.row_stride, stored.data() + at, bytes.data() + at);
+  }
+  weights.packed_rows = static_cast<int32_t>(together);
+}
+
 /// One token (range 0) or many, times enough rows to leave the caches when there is one token.
 void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
   const int64_t tokens = state.range(0);
   const int64_t rows = tokens < 8 ? 32768 : 2048;
   ThreadPool pool(static_cast<int>(state.range(1)));
-  const std::vector<std::byte> bytes = RandomWeights(type, rows * kCols);
-  const WeightMatrix weights = {.type = type,
-                                .rows = rows,
-                                .cols = kCols,
-                                .row_stride = *BytesOf(type, kCols),
-                                .data = bytes.data()};
+  std::vector<std::byte> bytes = RandomWeights(type, rows * kCols);
+  WeightMatrix weights = {.type = type,
+                          .rows = rows,
+                          .cols = kCols,
+                          .row_stride = *BytesOf(type, kCols),
+                          .data = bytes.data()};
+  Pack(set, weights, bytes);
   const ActivationFormat format = set->activation_format(type, kCols, tokens);
   std::vector<float> x(static_cast<size_t>(kCols));
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;

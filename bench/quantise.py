@@ -252,12 +252,17 @@ def write_plot(results, path):
     figure.savefig(path)
 
 
-def main():
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+def parser_of(documentation, *required):
+    """A parser that takes a model and the options without which there is nothing to measure."""
+    parser = argparse.ArgumentParser(description=documentation.splitlines()[0])
     parser.add_argument("model")
-    parser.add_argument("--calibration", required=True)
-    parser.add_argument("--text", required=True)
-    parser.add_argument("--work", required=True)
+    for option in required:
+        parser.add_argument(option, required=True)
+    return parser
+
+
+def main():
+    parser = parser_of(__doc__, "--calibration", "--text", "--work")
     parser.add_argument("--peer")
     parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES)
     parser.add_argument("--sizes", type=lambda text: text.split(","), default=SIZES)
