@@ -17,6 +17,7 @@
 #endif
 
 #include "core/half.h"
+#include "core/page_buffer.h"
 #include "core/thread_pool.h"
 #include "kernels/kernel_set.h"
 
@@ -25,6 +26,7 @@ namespace {
 
 constexpr int64_t kCols = 2048;
 constexpr int64_t kTaskRows = 64;
+constexpr int64_t kElementsInMemory = int64_t{1} << 28;  // Far more than the last cache holds.
 
 double Giga(int64_t count) { return static_cast<double>(count) * 1e-9; }
 
@@ -107,13 +109,12 @@ std::vector<std::byte> RandomWeights(DType type, int64_t elements) {
 }
 
 /// As loading does where the set wants it.
-void Pack(const KernelSet* set, WeightMatrix& weights, std::vector<std::byte>& bytes) {
+void Pack(const KernelSet* set, WeightMatrix& weights, const std::vector<std::byte>& stored, std::byte* out) {
   const int64_t together = set->packed_rows == nullptr ? 0 : set->packed_rows(weights.type);
   if (together == 0) return;
-  const std::vector<std::byte> stored = bytes;
   for (int64_t row = 0; row < weights.rows; row += together) {
     const int64_t at = row * weights.row_stride;
-    set->pack(weights.type, weights.row_stride, stored.data() + at, bytes.data() + at);
+    set->pack(weights.type, weights.row_stride, stored.data() + at, out + at);
   }
   weights.packed_rows = static_cast<int32_t>(together);
 }
@@ -121,7 +122,7 @@ void Pack(const KernelSet* set, WeightMatrix& weights, std::vector<std::byte>& b
 /// One token (range 0) or many, times enough rows to leave the caches when there is one token.
 void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
   const int64_t tokens = state.range(0);
-  const int64_t rows = tokens < 8 ? 32768 : 2048;
+  const int64_t rows = tokens < 8 ? kElementsInMemory / kCols : 2048;
   ThreadPool pool(static_cast<int>(state.range(1)));
   std::vector<std::byte> bytes = RandomWeights(type, rows * kCols);
   WeightMatrix weights = {.type = type,
@@ -129,7 +130,10 @@ void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
                           .cols = kCols,
                           .row_stride = *BytesOf(type, kCols),
                           .data = bytes.data()};
-  Pack(set, weights, bytes);
+  PageBuffer pages = std::move(*PageBuffer::Create(weights.row_stride * rows, "weights"));
+  std::memcpy(pages.data(), bytes.data(), bytes.size());
+  Pack(set, weights, bytes, pages.data());
+  weights.data = pages.data();
   const ActivationFormat format = set->activation_format(type, kCols, tokens);
   std::vector<float> x(static_cast<size_t>(kCols));
   for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;
