@@ -21,14 +21,15 @@ __m256 LargestOfAll(const __m256 (&v)[4]) {
   return _mm256_max_ps(m, _mm256_shuffle_ps(m, m, 0xb1));
 }
 
-/// Where 32 numbers have their peak, and what they are divided by.
+/// Where 32 numbers have their peak if it is spared, else -1, and what they are divided by.
 struct GroupScale {
   float scale;
   float inverse;
   int peak;
 };
 
-GroupScale ScaleOf(const __m256 (&v)[4]) {
+/// The scale of 32 numbers, of which the peak is spared if it is above `least` times the next.
+GroupScale ScaleOf(const __m256 (&v)[4], float least) {
   constexpr float kSmallest = 0x1p-100f;
   const __m256 magnitude_bits = _mm256_castsi256_ps(_mm256_set1_epi32(0x7fffffff));
   __m256 magnitudes[4];
@@ -38,7 +39,7 @@ GroupScale ScaleOf(const __m256 (&v)[4]) {
     zeros = _mm256_fmadd_ps(v[k], _mm256_setzero_ps(), zeros);
   }
   if (_mm256_movemask_ps(_mm256_cmp_ps(zeros, zeros, _CMP_UNORD_Q)) != 0)
-    return {__builtin_nanf(""), 0.0f, 0};
+    return {__builtin_nanf(""), 0.0f, -1};
   const __m256 largest = LargestOfAll(magnitudes);
   uint32_t where = 0;
   for (int k = 0; k < 4; ++k) {
@@ -52,8 +53,10 @@ GroupScale ScaleOf(const __m256 (&v)[4]) {
     magnitudes[k] = _mm256_andnot_ps(_mm256_castsi256_ps(is_peak), magnitudes[k]);
   }
   const float peak = _mm256_cvtss_f32(largest);
-  if (peak < kSmallest) return {0.0f, 0.0f, at};
-  const float for_rest = _mm256_cvtss_f32(LargestOfAll(magnitudes)) / 127.0f;
+  if (peak < kSmallest) return {0.0f, 0.0f, -1};
+  const float next = _mm256_cvtss_f32(LargestOfAll(magnitudes));
+  if (peak <= least * next) return {peak / 127.0f, 127.0f / peak, -1};
+  const float for_rest = next / 127.0f;
   const float for_peak = peak / 32767.0f;
   const float scale = for_rest > for_peak ? for_rest : for_peak;
   return {scale, 1.0f / scale, at};
@@ -72,11 +75,11 @@ struct Values {
   int32_t sums[2];
 };
 
-Values Quantize(const float* x) {
+Values Quantize(const float* x, float least) {
   __m256 v[4];
   for (int k = 0; k < 4; ++k) v[k] = _mm256_loadu_ps(x + 8 * k);
   Values values;
-  values.group = ScaleOf(v);
+  values.group = ScaleOf(v, least);
   const __m256 inverse = _mm256_set1_ps(values.group.inverse);
   for (int half = 0; half < 2; ++half) {
     const __m256i a = _mm256_cvtps_epi32(_mm256_mul_ps(v[2 * half], inverse));
@@ -89,7 +92,7 @@ Values Quantize(const float* x) {
 
 /// 32 activations of token `t` of the panel.
 void QuantizeToken(const float* x, int64_t t, ByteGroup& group) {
-  const Values values = Quantize(x);
+  const Values values = Quantize(x, kLeastSpared);
   const auto [scale, inverse, at] = values.group;
   alignas(32) int16_t words[kGroupElements];
   _mm256_store_si256(reinterpret_cast<__m256i*>(words), values.words[0]);
@@ -97,10 +100,10 @@ void QuantizeToken(const float* x, int64_t t, ByteGroup& group) {
   const __m256i small = _mm256_packs_epi16(values.words[0], values.words[1]);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(group.small[t]),
                       _mm256_permute4x64_epi64(small, 0xd8));
-  group.small[t][at] = 0;
-  const int32_t peak = static_cast<uint16_t>(words[at]);
+  const int32_t peak = at < 0 ? 0 : static_cast<uint16_t>(words[at]);
+  if (at >= 0) group.small[t][at] = 0;
   group.peak[t] = peak;
-  group.peak_at[t] = static_cast<uint32_t>(at);
+  group.peak_at[t] = at < 0 ? 0 : static_cast<uint32_t>(at);
   group.scale[t] = scale;
   group.sums[t] = scale * static_cast<float>(values.sums[0] + values.sums[1]);
   for (int half = 0; half < 2; ++half) {
@@ -110,7 +113,7 @@ void QuantizeToken(const float* x, int64_t t, ByteGroup& group) {
 }
 
 void QuantizeToken(const float* x, int64_t t, WordGroup& group) {
-  const Values values = Quantize(x);
+  const Values values = Quantize(x, 1.0f);  // Words have room for any peak.
   for (int half = 0; half < 2; ++half) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(group.values[t] + 16 * half),
                         values.words[half]);

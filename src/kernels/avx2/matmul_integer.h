@@ -171,27 +171,46 @@ MOXIE_INLINE void SumBytes(const Tile<Format, V>& tile, int at, int h, const Byt
   }
 }
 
+/// Whether a peak of the first T tokens is spared.
+template <int T>
+MOXIE_INLINE bool HasPeak(const ByteGroup& x) {
+  if constexpr (T == 1) return x.peak[0] != 0;
+  const __m128i peaks = Load128(x.peak);  // 0 of tokens that are not there
+  return _mm_testz_si128(peaks, peaks) == 0;
+}
+
+/// integers += the codes of peaks times `peaks`.
+template <class Format, int V, int T>
+MOXIE_INLINE void AddPeaks(const Tile<Format, V>& tile, int at, const int32_t* peaks,
+                           const ByteGroup& x, __m256i (&integers)[T][V]) {
+  MOXIE_UNROLL
+  for (int t = 0; t < T; ++t) {
+    const uint32_t peak_at = x.peak_at[t];
+    const __m256i peak = _mm256_set1_epi32(peaks[t]);
+    const __m256i pick = Load256(kPickByte[peak_at % 4]);
+    MOXIE_UNROLL
+    for (int v = 0; v < V; ++v) {
+      const __m256i code =
+          _mm256_shuffle_epi8(tile.Load(8 * at + static_cast<int>(peak_at / 4), v), pick);
+      integers[t][v] = _mm256_add_epi32(integers[t][v], _mm256_madd_epi16(code, peak));
+    }
+  }
+}
+
 /// sums [T][V][8] += columns 32 * i .. of the chunk, at the tile's place `at`, times the first T
 /// tokens of the panel.
 template <class Format, int V, int T>
 MOXIE_INLINE void MultiplyGroup(const Tile<Format, V>& tile, int at, int i, const ByteGroup& x,
                                 float* sums) {
   constexpr bool kHalves = Format::kGroup == 16;
+  const bool spared = HasPeak<T>(x);
   MOXIE_UNROLL
   for (int h = 0; h < (kHalves ? 2 : 1); ++h) {
     __m256i integers[T][V];
     SumBytes<Format, V, T>(tile, at, h, x, integers);
+    if (spared) AddPeaks<Format, V, T>(tile, at, kHalves ? x.peak16[h] : x.peak, x, integers);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
-      const uint32_t peak_at = x.peak_at[t];
-      const __m256i peak = _mm256_set1_epi32((kHalves ? x.peak16[h] : x.peak)[t]);
-      const __m256i pick = Load256(kPickByte[peak_at % 4]);
-      MOXIE_UNROLL
-      for (int v = 0; v < V; ++v) {
-        const __m256i code =
-            _mm256_shuffle_epi8(tile.Load(8 * at + static_cast<int>(peak_at / 4), v), pick);
-        integers[t][v] = _mm256_add_epi32(integers[t][v], _mm256_madd_epi16(code, peak));
-      }
       AddScaled<Format, V>(integers[t], tile.scales, kHalves ? 2 * i + h : i, x.scale[t],
                            (kHalves ? x.sums16[h] : x.sums)[t], sums + t * V * kRows);
     }
@@ -288,7 +307,7 @@ void MatVec(const Product<Rows>& product, int64_t row_begin, int64_t row_end) {
 
 // ---- many tokens --------------------------------------------------------------------------------
 
-constexpr int kTileVectors = 3;  // With four tokens, as many sums as registers hold.
+constexpr int kTileVectors = 2;  // With four tokens, as many sums as leave registers for the rest.
 constexpr int kTileRows = kTileVectors * kRows;
 constexpr int64_t kPanelBatch = 16;  // Panels whose activations stay in the second-level cache.
 
@@ -301,7 +320,7 @@ void MatMat(const Product<Rows>& product, int64_t row, int64_t row_end, int64_t 
   const auto rows_at = [&](int64_t at) {
     return Rows(*product.weights, Min(at, row_end - 1), row_end);
   };
-  Rows rows[kTileVectors] = {rows_at(row), rows_at(row + kRows), rows_at(row + 2 * kRows)};
+  Rows rows[kTileVectors] = {rows_at(row), rows_at(row + kRows)};
   Tile<Format, kTileVectors> tile;
   const int64_t panels = (tokens + kPanelTokens - 1) / kPanelTokens;
   alignas(32) float sums[kPanelBatch * kSums];
