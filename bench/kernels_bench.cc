@@ -109,7 +109,8 @@ std::vector<std::byte> RandomWeights(DType type, int64_t elements) {
 }
 
 /// As loading does where the set wants it.
-void Pack(const KernelSet* set, WeightMatrix& weights, const std::vector<std::byte>& stored, std::byte* out) {
+void Pack(const KernelSet* set, WeightMatrix& weights, const std::vector<std::byte>& stored,
+          std::byte* out) {
   const int64_t together = set->packed_rows == nullptr ? 0 : set->packed_rows(weights.type);
   if (together == 0) return;
   for (int64_t row = 0; row < weights.rows; row += together) {
