@@ -43,12 +43,12 @@ class Group:
 
     numbers = itertools.count()
 
-    def __init__(self, limit, lines=None, root=ROOT):
-        lines = lines or pathlib.Path("/proc/self/cgroup").read_text().splitlines()
-        parent = parent_of_groups(lines, root)
+    def __init__(self, limit):
+        parent = parent_of_groups(pathlib.Path("/proc/self/cgroup").read_text().splitlines(), ROOT)
         v2 = (parent / "cgroup.subtree_control").exists()
         self.path = parent / f"moxie-test-{os.getpid()}-{next(self.numbers)}"
         self.peak_file = self.path / ("memory.peak" if v2 else "memory.max_usage_in_bytes")
+        self.events_file = self.path / ("memory.events" if v2 else "memory.failcnt")
         self.path.mkdir()
         try:
             (self.path / ("memory.max" if v2 else "memory.limit_in_bytes")).write_text(str(limit))
@@ -67,6 +67,11 @@ class Group:
 
     def peak(self):
         return int(self.peak_file.read_text())
+
+    def limit_hits(self):
+        """How often the limit was met, and something had to be given back or waited for."""
+        words = self.events_file.read_text().split()  # Version 1 has only the number.
+        return int(words[words.index("max") + 1] if "max" in words else words[0])
 
     def remove(self):
         self.path.rmdir()
