@@ -27,7 +27,7 @@ void SayThatAFileWasCut(int) {
 }
 
 constexpr char kNoMemory[] = "moxie: the system has not the memory to go on\n";
-const std::terminate_handler say_bug = std::get_terminate();
+const std::terminate_handler kSayBug = std::get_terminate();
 
 /// Memory is refused where no call can say so: to a destructor, or in another thread than the
 /// first.
@@ -41,7 +41,7 @@ const std::terminate_handler say_bug = std::get_terminate();
     static_cast<void>(!write(STDERR_FILENO, kNoMemory, sizeof(kNoMemory) - 1));
     _exit(kBadInput);
   } catch (...) {
-    say_bug();
+    kSayBug();
   }
   std::abort();
 }
