@@ -53,6 +53,11 @@ foreach(source ${python_tests})
 endforeach()
 add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_includes.py)
 
+# What tests/cli/memory_refused_test.py preloads; sanitizers have allocators of their own.
+if(NOT MOXIE_SANITIZE)
+  add_library(refusing_memory SHARED ${CMAKE_SOURCE_DIR}/tests/support/refusing_memory.cc)
+  target_link_libraries(refusing_memory PRIVATE ${CMAKE_DL_LIBS})
+endif()
 # What tests/tokenizer/*_test.py drive.
 add_executable(tokenizer_tool ${CMAKE_SOURCE_DIR}/tests/tokenizer/tokenizer_tool.cc)
 target_link_libraries(tokenizer_tool PRIVATE moxie_library)

@@ -37,7 +37,7 @@ std::string Percent(double share) {
 }  // namespace
 
 std::string AnswerJson(const Model& model, const Completion& answer) {
-  Json out;
+  Json out = Json::object();  // A null that becomes one cannot be destroyed if memory is refused.
   out["text"] = answer.text;
   out["ids"] = answer.ids;
   out["prompt_tokens"] = answer.prompt_tokens;

@@ -1,9 +1,14 @@
 #include <unistd.h>
 
 #include <CLI/Error.hpp>
+#include <atomic>
 #include <csignal>
 #include <cstdio>
+#include <cstdlib>
+#include <exception>
+#include <new>
 #include <string>
+#include <system_error>
 
 #include "command.h"
 #include "help.h"
@@ -19,6 +24,26 @@ void SayThatAFileWasCut(int) {
       "moxie: a file of the model was cut short or could not be read while it was being read\n";
   static_cast<void>(!write(STDERR_FILENO, kText, sizeof(kText) - 1));
   _exit(kBadInput);
+}
+
+constexpr char kNoMemory[] = "moxie: the system has not the memory to go on\n";
+const std::terminate_handler kSayBug = std::get_terminate();
+
+/// Memory is refused where no call can say so: to a destructor, or in another thread than the
+/// first.
+[[noreturn]] void SayThatMemoryIsRefused() {
+  static std::atomic<bool> said{false};
+  while (said.exchange(true)) pause();  // The other threads end with the first that comes here.
+  try {
+    if (const std::exception_ptr problem = std::current_exception())
+      std::rethrow_exception(problem);
+  } catch (const std::bad_alloc&) {
+    static_cast<void>(!write(STDERR_FILENO, kNoMemory, sizeof(kNoMemory) - 1));
+    _exit(kBadInput);
+  } catch (...) {
+    kSayBug();
+  }
+  std::abort();
 }
 
 void Declare(Program& program) {
@@ -76,6 +101,7 @@ int Report(const Program& program, const CLI::ParseError& error, const char* fir
 
 int Main(int argc, char** argv) {
   std::signal(SIGBUS, SayThatAFileWasCut);
+  std::set_terminate(SayThatMemoryIsRefused);
   Program program;
   Declare(program);
   if (argc < 2) {
@@ -93,4 +119,12 @@ int Main(int argc, char** argv) {
 }  // namespace
 }  // namespace moxie::cli
 
-int main(int argc, char** argv) { return moxie::cli::Main(argc, argv); }
+int main(int argc, char** argv) try {
+  return moxie::cli::Main(argc, argv);
+} catch (const std::bad_alloc&) {
+  std::fputs(moxie::cli::kNoMemory, stderr);
+  return moxie::cli::kBadInput;
+} catch (const std::system_error& error) {  // A thread that cannot be started.
+  std::fprintf(stderr, "moxie: %s\n", error.what());
+  return moxie::cli::kBadInput;
+}

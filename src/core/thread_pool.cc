@@ -34,10 +34,17 @@ inline void Pause() {
 
 ThreadPool::ThreadPool(int threads) : shares_(static_cast<size_t>(threads)) {
   workers_.reserve(shares_.size());
-  for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+  try {
+    for (int i = 1; i < threads; ++i) workers_.emplace_back([this, i] { Work(i); });
+  } catch (...) {
+    Stop();
+    throw;
+  }
 }
 
-ThreadPool::~ThreadPool() {
+ThreadPool::~ThreadPool() { Stop(); }
+
+void ThreadPool::Stop() {
   stop_.store(true);
   state_.fetch_add(1u << kJobShift);
   state_.notify_all();
@@ -59,7 +66,7 @@ uint32_t ThreadPool::WaitUntil(Done done) {
   return state;
 }
 
-void ThreadPool::RunTasks(int worker) {
+void ThreadPool::RunTasks(int worker) noexcept {
   const auto shares = static_cast<int64_t>(shares_.size());
   for (int64_t i = 0; i < shares; ++i) {
     Share& share = shares_[static_cast<size_t>((worker + i) % shares)];

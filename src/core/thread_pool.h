@@ -18,7 +18,8 @@ namespace moxie {
 /// One caller at a time: ParallelFor must not be called concurrently or from inside a task.
 class ThreadPool {
  public:
-  /// `threads` counts the caller: `threads - 1` workers are started. At least 1.
+  /// `threads` counts the caller: `threads - 1` workers are started. At least 1. Throws as Thread
+  /// does.
   explicit ThreadPool(int threads);
   ~ThreadPool();
   ThreadPool(const ThreadPool&) = delete;
@@ -27,12 +28,14 @@ class ThreadPool {
   int threads() const { return static_cast<int>(workers_.size()) + 1; }
 
   /// Calls `task(index, worker)` once for each index in [0, count), worker in [0, threads()),
-  /// and returns when all are done. Results must not depend on which worker ran a task.
+  /// and returns when all are done. Results must not depend on which worker ran a task. A task
+  /// must not throw: the others could not be called back (std::terminate).
   void ParallelFor(int64_t count, FunctionRef<void(int64_t index, int worker)> task);
 
  private:
   void Work(int worker);
-  void RunTasks(int worker);
+  void Stop();
+  void RunTasks(int worker) noexcept;
   template <class Done>
   uint32_t WaitUntil(Done done);
 

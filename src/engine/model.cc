@@ -3,6 +3,7 @@
 #include <chrono>
 #include <new>
 #include <string>
+#include <system_error>
 
 #include "core/process_memory.h"
 #include "engine/model_parts.h"
@@ -60,6 +61,9 @@ Result<std::unique_ptr<Model>> Model::Open(const std::string& path,
   return std::unique_ptr<Model>(new Model(std::move(parts)));
 } catch (const std::bad_alloc&) {
   return Error{ErrorCode::kOverBudget, path + ": the system has not the memory to open it"};
+} catch (const std::system_error& error) {
+  return Error{ErrorCode::kOverBudget,
+               path + ": the system refuses threads: " + error.code().message()};
 }
 
 const Tokenizer& Model::tokenizer() const { return *parts_->tokenizer; }

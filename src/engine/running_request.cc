@@ -38,6 +38,11 @@ RunningRequest::RunningRequest(RequestId id, Request request, EventHandler on_ev
 void RunningRequest::MarkStarted(int64_t reused) {
   started_ = first_token_ = last_token_ = Clock::now();
   completion_.reused_tokens = reused;
+  // So that no token of the answer allocates. Pages that are never written to cost nothing.
+  constexpr int64_t kTextBytesPerToken = 8;
+  tokens_.reserve(static_cast<size_t>(most_tokens_));
+  completion_.ids.reserve(static_cast<size_t>(most_answer_));
+  completion_.text.reserve(static_cast<size_t>(most_answer_ * kTextBytesPerToken));
 }
 
 /// The next token; nothing where a constraint lets none follow.

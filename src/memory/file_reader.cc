@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <cerrno>
 #include <chrono>
+#include <new>
 #include <system_error>
 #include <thread>
 #include <utility>
@@ -36,8 +37,7 @@ FileReader::FileReader(Options options)
 }
 
 FileReader::~FileReader() {
-  // Nothing may arrive in memory that its owner is about to give back.
-  while (!broken_ && InFlight() > 0) Take(true);
+  Abandon();
   backend_.reset();
   for (const File& file : files_) close(file.fd);
 }
@@ -125,8 +125,7 @@ void FileReader::Issue() {
                         .index = free_flights_.back(),
                         .offset = read.offset + static_cast<uint64_t>(pending.issued),
                         .to = read.to + pending.issued,
-                        .bytes = bytes},
-              .active = true};
+                        .bytes = bytes}};
     free_flights_.pop_back();
     const int64_t left = file.mapped->identity().size - static_cast<int64_t>(flight.block.offset);
     flight.needed = std::min(bytes, left);
@@ -139,14 +138,13 @@ void FileReader::Issue() {
 void FileReader::Start(Flight& flight) {
   while (!broken_) {
     const int refusal = backend_->Start(flight.block);
-    if (refusal == 0) return;
+    flight.active = refusal == 0;
+    if (flight.active) return;
     if (threads_) {
       Finish(flight, Complain(flight, "cannot be read: " + Reason(-refusal)));
       return;
     }
-    flight.active = false;  // Not among those that FallBack waits for.
     FallBack(refusal);
-    flight.active = true;
   }
   Finish(flight, broken_);
 }
@@ -154,15 +152,26 @@ void FileReader::Start(Flight& flight) {
 /// Goes on with threads where io_uring is refused in the middle.
 void FileReader::FallBack(int refusal) {
   refusal_ = refusal;
-  std::unique_ptr<ReadBackend> refused =
-      std::exchange(backend_, MakeThreadBackend(options_.depth, options_.threads));
-  if (options_.wrap) backend_ = options_.wrap(std::move(backend_));
+  std::unique_ptr<ReadBackend> refused;
+  try {
+    refused = std::exchange(backend_, MakeThreadBackend(options_.depth, options_.threads));
+    if (options_.wrap) backend_ = options_.wrap(std::move(backend_));
+  } catch (const std::bad_alloc&) {
+    return Break("no memory left");  // As many letters as take none.
+  } catch (const std::system_error&) {
+    return Break("no threads left");
+  }
   threads_ = true;
   const auto left = std::count_if(flights_.begin(), flights_.end(),
                                   [](const Flight& flight) { return flight.active; });
   if (Drain(*refused, static_cast<int>(left))) return;
   // What the system may still write somewhere must not meet anything new there.
-  broken_ = Error{ErrorCode::kIo, "io_uring: lost reads that it had accepted"};
+  Break("io_uring: lost reads that it had accepted");
+}
+
+/// Ends all that was asked for, and all that will be, with an error.
+void FileReader::Break(const char* reason) {
+  broken_ = Error{ErrorCode::kIo, reason};
   for (Flight& flight : flights_) {
     if (flight.active) Finish(flight, broken_);
   }
@@ -200,6 +209,14 @@ std::optional<FileReader::Done> FileReader::Take(bool wait) {
 
 void FileReader::GoOn() { Collect(false); }
 
+void FileReader::Abandon() {
+  ReadBackend::Done done;
+  while (!broken_ && std::ranges::any_of(flights_, &Flight::active)) {
+    if (backend_->Take(done, true) != 1) break;
+    flights_[static_cast<size_t>(done.index)].active = false;
+  }
+}
+
 /// Takes what is done from the backend; where `wait` asks for it, until a read is finished.
 void FileReader::Collect(bool wait) {
   ReadBackend::Done done;
@@ -218,6 +235,7 @@ void FileReader::Collect(bool wait) {
 
 void FileReader::Handle(const ReadBackend::Done& done) {
   Flight& flight = flights_[static_cast<size_t>(done.index)];
+  flight.active = false;
   const File& file = FileOf(flight);
   if (done.result >= flight.needed) {
     bytes_read_ += flight.needed;
@@ -251,9 +269,7 @@ bool FileReader::Continue(Flight& flight, int64_t result) {
   if (++flight.tries > kMostTries) return false;
   if (result > 0 || result == -EINTR || result == -EAGAIN || result == -ECANCELED) return true;
   if (RefusesUring(result)) {
-    flight.active = false;  // Not among those that FallBack waits for.
     if (!threads_) FallBack(static_cast<int>(result));
-    flight.active = true;
     return true;
   }
   return result == -EINVAL && ReadThroughCache(FileOf(flight));

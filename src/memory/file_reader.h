@@ -80,6 +80,10 @@ class FileReader {
   /// Hands out blocks in the place of those that are done, without taking a read.
   void GoOn();
 
+  /// Waits for what is on its way into memory that its owner is about to give back. Afterwards
+  /// nothing may be done but to destroy the reader, which does the same.
+  void Abandon();
+
   /// How it reads, and why not better: "io_uring, O_DIRECT", "pread (io_uring: Operation not
   /// permitted), page cache", ...
   std::string Method() const;
@@ -106,9 +110,9 @@ class FileReader {
   struct Flight {
     int32_t pending = -1;
     ReadBackend::Block block;
-    int64_t needed = 0;  ///< bytes that must come: fewer than the block's at the end of the file
-    int tries = 0;       ///< without progress
-    bool active = false;
+    int64_t needed = 0;   ///< bytes that must come: fewer than the block's at the end of the file
+    int tries = 0;        ///< without progress
+    bool active = false;  ///< taken by the backend, and not yet given back
   };
 
   explicit FileReader(Options options);
@@ -119,6 +123,7 @@ class FileReader {
   void Issue();
   void Start(Flight& flight);
   void FallBack(int refusal);
+  void Break(const char* reason);
   bool Drain(ReadBackend& backend, int flights);
   void Handle(const ReadBackend::Done& done);
   void Collect(bool wait);

@@ -51,7 +51,7 @@ class ReadBackend {
 /// many containers forbid it.
 std::unique_ptr<ReadBackend> MakeUringBackend(int depth, int* refusal);
 
-/// Reads with pread in `threads` threads, at most `depth` blocks at once.
+/// Reads with pread in `threads` threads, at most `depth` blocks at once. Throws as Thread does.
 std::unique_ptr<ReadBackend> MakeThreadBackend(int depth, int threads);
 
 }  // namespace moxie

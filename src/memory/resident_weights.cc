@@ -115,7 +115,12 @@ Result<PageBuffer> LoadResident(ModelWeights& weights, const TensorFiles& files,
                                 FileReader& reader, FunctionRef<bool(int64_t done)> progress) {
   const ResidentRanges ranges(weights, files, part);
   MOXIE_TRY_ASSIGN(PageBuffer memory, PageBuffer::Create(ranges.bytes(), "weights"));
-  MOXIE_TRY(ReadRanges(ranges, memory, reader, progress));
+  try {
+    MOXIE_TRY(ReadRanges(ranges, memory, reader, progress));
+  } catch (...) {
+    reader.Abandon();  // Before the memory goes.
+    throw;
+  }
   ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
     const TensorFiles::Place place = files.Locate(matrix.data);
     if (place.file >= 0) matrix.data = memory.data() + ranges.PlaceOf(place.file, place.offset);

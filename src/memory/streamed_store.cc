@@ -67,9 +67,7 @@ class StreamedExpertStore final : public ExpertStore {
     ready_.reserve(experts_per_layer_);
   }
 
-  ~StreamedExpertStore() override {
-    while (reader_.pending() > 0) reader_.Take(true);  // They write into memory_.
-  }
+  ~StreamedExpertStore() override { reader_.Abandon(); }
 
   Result<void> Begin(int64_t layer, std::span<const int32_t> experts) override;
   Result<std::span<const Ready>> Next() override;

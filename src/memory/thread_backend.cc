@@ -17,17 +17,15 @@ class ThreadBackend final : public ReadBackend {
   ThreadBackend(int depth, int threads)
       : depth_(depth), waiting_(static_cast<size_t>(depth)), done_(static_cast<size_t>(depth)) {
     threads_.reserve(static_cast<size_t>(threads));
-    for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+    try {
+      for (int i = 0; i < threads; ++i) threads_.emplace_back([this] { Work(); });
+    } catch (...) {
+      Stop();
+      throw;
+    }
   }
 
-  ~ThreadBackend() override {
-    {
-      const std::lock_guard lock(mutex_);
-      stop_ = true;
-    }
-    work_.notify_all();
-    threads_.clear();  // Joins them.
-  }
+  ~ThreadBackend() override { Stop(); }
 
   std::string_view name() const override { return "pread"; }
 
@@ -52,6 +50,15 @@ class ThreadBackend final : public ReadBackend {
   }
 
  private:
+  void Stop() {
+    {
+      const std::lock_guard lock(mutex_);
+      stop_ = true;
+    }
+    work_.notify_all();
+    threads_.clear();  // Joins them.
+  }
+
   void Work() {
     std::unique_lock lock(mutex_);
     for (;;) {

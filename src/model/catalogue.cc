@@ -119,7 +119,10 @@ ModelConfig Glam(std::string name, const Shape& shape) {
 }
 
 /// A Switch Transformer (arXiv:2101.03961), whose encoder and decoder are planned as one stack; the
-/// decoder's attention to the encoder, less than 1 % of the parameters, is left out.
+/// decoder's attention to the encoder, less than 1 % of the parameters, is left out. Where table 9
+/// of the paper and the published configurations differ, these count: 128 experts of XXL (64 in the
+/// table would not make its 395B parameters), 30 heads of C (32 in the table), and output matrices
+/// of their own for both.
 ModelConfig Switch(std::string name, const Shape& shape, const Experts& experts, int64_t every,
                    bool gated) {
   ModelConfig config = Mixture("switch", std::move(name), shape, experts);
@@ -130,7 +133,11 @@ ModelConfig Switch(std::string name, const Shape& shape, const Experts& experts,
 }
 
 constexpr std::string_view kGlam = "arXiv:2112.06905, table 4";
-constexpr std::string_view kSwitch = "arXiv:2101.03961, table 9; google's config.json";
+constexpr std::string_view kGlamAgain = "arXiv:2112.06905, table 4; arXiv:2202.09368, table 1";
+constexpr std::string_view kSwitch = "arXiv:2101.03961, table 9";
+constexpr std::string_view kSwitchXxl =
+    "arXiv:2101.03961, table 9; google/flaxformer's switch_xxl.gin";
+constexpr std::string_view kSwitchC = "google/flaxformer's switch_c.gin; google's config.json";
 constexpr std::string_view kLlama2 = "arXiv:2307.09288; huggingface.co/meta-llama, config.json";
 constexpr std::string_view kLlama3 = "arXiv:2407.21783, table 3; meta-llama's config.json";
 constexpr std::string_view kSmolLM2 = "arXiv:2502.02737; HuggingFaceTB's config.json";
@@ -169,11 +176,11 @@ std::vector<CatalogueModel> Catalogue() {
       {"gpt-oss-20b", kGptOss, GptOss("gpt-oss 20B", 24, 32)},
       {"gpt-oss-120b", kGptOss, GptOss("gpt-oss 120B", 36, 128)},
       {"deepseek-v3", "arXiv:2412.19437, section 4.2; deepseek-ai's config.json", DeepSeekV3()},
-      {"glam-0.1b-64e", kGlam,
+      {"glam-0.1b-64e", kGlamAgain,
        Glam("GLaM 0.1B/64E", {768, 12, 12, 12, 64, 3072, 256000, 1024, 1e4, true})},
       {"glam-1.7b-64e", kGlam,
        Glam("GLaM 1.7B/64E", {2048, 24, 16, 16, 128, 8192, 256000, 1024, 1e4, true})},
-      {"glam-8b-64e", kGlam,
+      {"glam-8b-64e", kGlamAgain,
        Glam("GLaM 8B/64E", {4096, 32, 32, 32, 128, 16384, 256000, 1024, 1e4, true})},
       {"glam-64b-64e", kGlam,
        Glam("GLaM 64B/64E", {8192, 64, 128, 128, 128, 32768, 256000, 1024, 1e4, true})},
@@ -183,11 +190,11 @@ std::vector<CatalogueModel> Catalogue() {
       {"switch-large-128", kSwitch,
        Switch("Switch Large", {1024, 48, 16, 16, 64, 2816, 32128, 512, 1e4, true}, {128, 1, 2816},
               2, true)},
-      {"switch-xxl-128", kSwitch,
-       Switch("Switch XXL", {4096, 48, 64, 64, 64, 10240, 32128, 512, 1e4, true}, {128, 1, 10240},
-              2, true)},
-      {"switch-c-2048", kSwitch,
-       Switch("Switch C", {2080, 30, 32, 32, 64, 6144, 32128, 512, 1e4, true}, {2048, 1, 6144}, 1,
+      {"switch-xxl-128", kSwitchXxl,
+       Switch("Switch XXL", {4096, 48, 64, 64, 64, 10240, 32128, 512, 1e4}, {128, 1, 10240}, 2,
+              true)},
+      {"switch-c-2048", kSwitchC,
+       Switch("Switch C", {2080, 30, 30, 30, 64, 6144, 32128, 512, 1e4}, {2048, 1, 6144}, 1,
               false)},
       {"smollm2-135m", kSmolLM2,
        Dense("llama", "SmolLM2 135M", {576, 30, 9, 3, 64, 1536, 49152, 8192, 1e5, true})},

@@ -30,7 +30,9 @@ Sampler::Sampler(const SamplingOptions& options, int32_t vocab_size)
 
 void Sampler::Remember(int32_t id) {
   const int32_t window = options_.repeat_last_n;
-  if (id < 0 || id >= vocab_size_ || window == 0) return;
+  // Counting takes memory, a little for each token that has not been there before.
+  if (options_.repeat_penalty == 1.0F || window == 0) return;
+  if (id < 0 || id >= vocab_size_) return;
   ++recent_counts_[id];
   if (window < 0) return;
   if (recent_.size() < static_cast<size_t>(window)) {
@@ -83,7 +85,7 @@ void Sampler::ApplyBiasAndPenalties() {
     for (const auto& [id, count] : recent_counts_)
       set(id, get(id) > 0 ? get(id) / penalty : get(id) * penalty);
   }
-  if (options_.frequency_penalty == 0.0F && options_.presence_penalty == 0.0F) return;
+  if (!CountsAnswer()) return;
   for (const auto& [id, count] : answer_counts_) {
     set(id, get(id) - static_cast<float>(count) * options_.frequency_penalty -
                 options_.presence_penalty);
@@ -227,7 +229,7 @@ Result<int32_t> Sampler::Sample(std::span<const float> logits,
     chosen = Draw();
   }
   Remember(chosen);
-  ++answer_counts_[chosen];
+  if (CountsAnswer()) ++answer_counts_[chosen];
   return chosen;
 }
 

@@ -53,6 +53,9 @@ class Sampler {
 
   Result<void> CheckLogits(std::span<const float> logits) const;
   void Remember(int32_t id);
+  bool CountsAnswer() const {
+    return options_.frequency_penalty != 0.0F || options_.presence_penalty != 0.0F;
+  }
   void Forbid(std::span<const uint64_t> allowed);
   void ApplyBiasAndPenalties();
   void CollectCandidates();

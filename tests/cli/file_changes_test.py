@@ -20,13 +20,15 @@ class Changes(unittest.TestCase):
         numbers = random.Random(1)
         with tempfile.TemporaryDirectory() as holder:
             whole, file = (pathlib.Path(holder) / name for name in ("whole.gguf", "model.gguf"))
-            moxie("convert", ROOT / "tests/golden/models/mixtral", whole, "--type", "f32")
+            moxie("upcycle", ROOT / "tests/golden/models/qwen3", whole, "--experts", "64", "--used",
+                  "2", "--noise", "0.5")
             arguments = ["run", file, "the", "--raw", "--ignore-eos", "--max-tokens", "300", "--json"]
             shutil.copy(whole, file)
             begin = time.monotonic()
             right = json.loads(moxie(*arguments))["ids"]
             span = time.monotonic() - begin
             least = json.loads(moxie("plan", file, "--memory-only", "--json"))["plans"][0]["least_bytes"]
+            self.assertIn("experts", json.loads(moxie(*arguments, "--memory", least)))  # On disk.
             ends = {0: 0, 1: 0}
             for turn in range(60):
                 shutil.copy(whole, file)

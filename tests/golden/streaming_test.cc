@@ -8,8 +8,12 @@
 
 #include "core/process_memory.h"
 #include "memory/resident_weights.h"
+#include "moxie/convert.h"
+#include "moxie/generate.h"
+#include "moxie/plan.h"
 #include "support/allocation_count.h"
 #include "support/golden.h"
+#include "support/source_dir.h"
 #include "support/temp_folder.h"
 
 namespace moxie {
@@ -182,6 +186,48 @@ TEST_F(Streaming, AFileCutShortIsAnError) {
   EXPECT_EQ(again.error().code, ErrorCode::kIo);
   EXPECT_NE(again.error().message.find("model.safetensors: ends at byte "), std::string::npos)
       << again.error().message;
+}
+
+constexpr int64_t kShortText = 15;  ///< that a std::string holds without memory of its own
+
+/// From the second token of an answer on, whatever an engine does for one, but for texts that are
+/// long: its pass, choosing, counting. Of a model in memory and of one with experts on disk.
+TEST(Answering, ATokenAllocatesNothing) {
+  TempFolder folder;
+  const std::string path = folder / "mixture.gguf";
+  ASSERT_TRUE(Upcycle(SourceDir() / "tests/golden/models/qwen3", path,
+                      {.experts = 256, .used = 2, .noise = 0.5}));
+  ModelOptions options{.threads = 2, .context = 4096};
+  for (const bool streamed : {false, true}) {
+    if (streamed) {
+      const auto plans = PlanModel(path, {""}, options);
+      ASSERT_TRUE(plans) << plans.error().message;
+      options.memory_bytes = (plans->front().least_bytes + plans->front().all_bytes) / 2;
+    }
+    const auto model = Model::Open(path, options);
+    ASSERT_TRUE(model) << model.error().message;
+    ASSERT_EQ((*model)->streams_experts(), streamed);
+    Engine engine(**model);
+    Request request;
+    request.prompt = {1, 2, 3};
+    request.max_tokens = 4000;
+    request.end_at_stop_tokens = false;
+    request.sampling.top_p = 0.9F;
+    int tokens = 0;
+    int64_t before = 0, during = 0, most_text = 0;
+    const auto answer = engine.Run(std::move(request), [&](const Event& event) {
+      const int64_t now = AllocationCount();
+      const auto text = std::ssize(event.text);
+      if (tokens > 1 && text <= kShortText) during += now - before;
+      if (event.token >= 0) ++tokens;
+      most_text = std::max<int64_t>(most_text, text);
+      before = AllocationCount();
+      return true;
+    });
+    ASSERT_TRUE(answer) << answer.error().message;
+    EXPECT_EQ(tokens, 4000);
+    EXPECT_EQ(during, 0) << most_text;
+  }
 }
 
 }  // namespace
