@@ -25,6 +25,8 @@ struct WeightMatrix {
   int32_t packed_rows = 0;
 
   bool empty() const { return data == nullptr; }
+  /// From the first row to the end of the last one's stride.
+  int64_t bytes() const { return rows * row_stride; }
   const std::byte* row(int64_t r) const { return data + r * row_stride; }
 };
 

@@ -34,8 +34,6 @@ struct Stand {
   std::vector<float> random;  ///< embedding and routers, so that tokens go to different experts
 };
 
-int64_t BytesOfMatrix(const WeightMatrix& matrix) { return matrix.rows * matrix.row_stride; }
-
 int64_t LastLevelCacheBytes() {
   const int64_t bytes = sysconf(_SC_LEVEL3_CACHE_SIZE);
   return bytes > 0 ? bytes : int64_t{32} << 20;
@@ -46,7 +44,7 @@ std::vector<size_t> ChooseLayers(const ModelConfig& config, const ModelWeights& 
                                  int64_t bytes) {
   std::map<Kind, size_t> first;
   for (size_t i = 0; i < config.layers.size(); ++i) first.try_emplace(KindOf(config.layers[i]), i);
-  const int64_t head = weights.output.empty() ? 0 : BytesOfMatrix(weights.output);
+  const int64_t head = weights.output.empty() ? 0 : weights.output.bytes();
   const int64_t a_layer = std::max<int64_t>(
       1, (WorkPerToken(config, weights).TotalBytes() - head) / std::ssize(config.layers));
   std::vector<size_t> chosen;
@@ -74,8 +72,8 @@ Result<void> PlaceMatrices(Stand& stand, const KernelSet& kernels, PageBuffer& m
     ForEachMatrix(stand.weights, ResidentPart::kAll, visit);
   };
   visit_all([&](WeightMatrix& matrix) {
-    all += RoundUpToPage(BytesOfMatrix(matrix));
-    largest = std::max(largest, RoundUpToPage(BytesOfMatrix(matrix)));
+    all += RoundUpToPage(matrix.bytes());
+    largest = std::max(largest, RoundUpToPage(matrix.bytes()));
   });
   const int64_t bytes = std::min(all, std::max(largest, kWeightBytes));
   if (memory.size() < bytes) {
@@ -85,7 +83,7 @@ Result<void> PlaceMatrices(Stand& stand, const KernelSet& kernels, PageBuffer& m
   }
   int64_t at = 0;
   visit_all([&](WeightMatrix& matrix) {
-    const int64_t size = RoundUpToPage(BytesOfMatrix(matrix));
+    const int64_t size = RoundUpToPage(matrix.bytes());
     if (at + size > bytes) at = 0;
     matrix.data = memory.data() + at;
     matrix.packed_rows = PackedRowsFor(kernels, matrix);

@@ -7,8 +7,6 @@
 namespace moxie {
 namespace {
 
-int64_t BytesOfMatrix(const WeightMatrix& matrix) { return matrix.rows * matrix.row_stride; }
-
 /// Of what is only ever multiplied. Bytes that two matrices share stay as they are: the other may
 /// be an embedding, or cut the rows elsewhere.
 std::vector<WeightMatrix*> PackableMatrices(ModelWeights& weights, ResidentPart part,
@@ -29,8 +27,8 @@ std::vector<WeightMatrix*> PackableMatrices(ModelWeights& weights, ResidentPart 
   for (size_t i = 0; i < all.size(); ++i) {
     const std::byte* const begin = all[i]->data;
     const bool alone =
-        begin >= end && (i + 1 == all.size() || begin + BytesOfMatrix(*all[i]) <= all[i + 1]->data);
-    end = std::max(end, begin + BytesOfMatrix(*all[i]));
+        begin >= end && (i + 1 == all.size() || begin + all[i]->bytes() <= all[i + 1]->data);
+    end = std::max(end, begin + all[i]->bytes());
     if (alone && PackedRowsFor(kernels, *all[i]) > 0 &&
         std::ranges::find(read_by_row, all[i]) == read_by_row.end())
       packable.push_back(all[i]);

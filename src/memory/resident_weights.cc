@@ -64,7 +64,7 @@ WeightPlaces PlacesOf(const ModelConfig& config, ModelWeights& weights, const Te
   places.experts = ResidentRanges(weights, files, ResidentPart::kAll).bytes() - places.shared;
   places.heap = CountBytes(config, weights).vectors;
   ForEachMatrix(weights, ResidentPart::kAll, [&](WeightMatrix& matrix) {
-    if (files.Locate(matrix.data).file < 0) places.heap += matrix.rows * matrix.row_stride;
+    if (files.Locate(matrix.data).file < 0) places.heap += matrix.bytes();
   });
   return places;
 }
@@ -80,7 +80,7 @@ ResidentRanges::ResidentRanges(ModelWeights& weights, const TensorFiles& files, 
   ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
     const TensorFiles::Place place = files.Locate(matrix.data);
     if (place.file < 0) return;
-    const uint64_t end = place.offset + static_cast<uint64_t>(matrix.rows * matrix.row_stride);
+    const uint64_t end = place.offset + static_cast<uint64_t>(matrix.bytes());
     ranges_.push_back(
         {.file = place.file,
          .begin = static_cast<uint64_t>(RoundDownToPage(static_cast<int64_t>(place.offset))),

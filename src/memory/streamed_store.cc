@@ -27,7 +27,7 @@ struct Pages {
     const auto offset = static_cast<int64_t>(stored.offset);
     begin = static_cast<uint64_t>(RoundDownToPage(offset));
     skip = offset - RoundDownToPage(offset);
-    bytes = RoundUpToPage(skip + stored.matrix.rows * stored.matrix.row_stride);
+    bytes = RoundUpToPage(skip + stored.matrix.bytes());
   }
 };
 

@@ -112,7 +112,7 @@ class LayerOutline {
         StoredMatrix& stored = expert.*kind;
         stored.file = 0;
         stored.offset = offset;
-        offset += static_cast<uint64_t>(stored.matrix.rows * stored.matrix.row_stride);
+        offset += static_cast<uint64_t>(stored.matrix.bytes());
       }
     }
   }
