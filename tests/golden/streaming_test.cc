@@ -197,7 +197,9 @@ TEST(Answering, ATokenAllocatesNothing) {
   const std::string path = folder / "mixture.gguf";
   ASSERT_TRUE(Upcycle(SourceDir() / "tests/golden/models/qwen3", path,
                       {.experts = 256, .used = 2, .noise = 0.5}));
-  ModelOptions options{.threads = 2, .context = 4096};
+  ModelOptions options;
+  options.threads = 2;
+  options.context = 4096;
   for (const bool streamed : {false, true}) {
     if (streamed) {
       const auto plans = PlanModel(path, {""}, options);
