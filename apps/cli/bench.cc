@@ -99,6 +99,9 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
+/// Of what memory's bandwidth is measured with.
+constexpr int64_t kLeastBuffer = int64_t{64} << 20, kMostBuffer = int64_t{256} << 20;
+
 /// The bound of what was measured. Closes the model: measuring takes memory that its budget may
 /// have no room for.
 Result<Bound> MeasureBound(std::unique_ptr<Model> model, const About& about, const Figures& figures,
@@ -113,7 +116,11 @@ Result<Bound> MeasureBound(std::unique_ptr<Model> model, const About& about, con
         static_cast<double>(prompt_tokens);
   }
   model.reset();
-  MOXIE_TRY_ASSIGN(bound.memory_bytes_per_s, MeasureMemoryBandwidth(about.threads));
+  // Under a budget no more than the model had.
+  const int64_t room = about.streams_experts() ? figures.peak_memory_bytes / 2 : kMostBuffer;
+  MOXIE_TRY_ASSIGN(
+      bound.memory_bytes_per_s,
+      MeasureMemoryBandwidth(about.threads, std::clamp(room, kLeastBuffer, kMostBuffer)));
   MOXIE_TRY_ASSIGN(bound.operations_per_s,
                    MeasureComputeRate(about.threads, about.kernels, about.main_type));
   const auto slower = [&](double seconds, double bytes_from_disk, bool& by_disk) {
