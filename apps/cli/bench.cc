@@ -1,6 +1,7 @@
 #include <CLI/Error.hpp>
 #include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <functional>
 #include <memory>
 #include <nlohmann/json.hpp>
@@ -35,12 +36,37 @@ struct BenchArguments {
 };
 
 /// What the machine allows: nothing decodes faster than it reads the weights, nothing prefills
-/// faster than these kernels multiply out of the cache.
+/// faster than these kernels multiply out of the cache, and neither is faster than the disk gives
+/// the experts that are missing.
 struct Bound {
   double memory_bytes_per_s = 0;
   double operations_per_s = 0;
+  double disk_bytes_per_s = 0;  ///< 0: nothing comes from it
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
+  double prefill_bytes_from_disk = 0;  ///< a token's
+  double decode_bytes_from_disk = 0;
+  bool prefill_by_disk = false, decode_by_disk = false;
+};
+
+/// What is told of a model after it is closed.
+struct About {
+  explicit About(const Model& model)
+      : threads(model.threads()),
+        kernels(model.kernels()),
+        main_type(model.main_type()),
+        read_method(model.streams_experts() ? model.read_method() : ""),
+        load_s(model.load_seconds()),
+        operations_per_token(model.operations_per_token()),
+        bytes_per_token(model.bytes_per_token()) {}
+
+  int threads;
+  std::string kernels, main_type;
+  std::string read_method;  ///< empty where no experts are streamed
+  double load_s;
+  int64_t operations_per_token, bytes_per_token;
+
+  bool streams_experts() const { return !read_method.empty(); }
 };
 
 /// What streaming experts did while prompts were read or answers written, over all timed runs.
@@ -61,7 +87,7 @@ struct Figures {
   double prefill_tokens_per_s = 0;
   double decode_tokens_per_s = 0;
   int64_t peak_memory_bytes = 0;  ///< before the bound was measured, which takes a buffer
-  std::optional<Bound> bound;     ///< where all weights lie in memory
+  std::optional<Bound> bound;     ///< of one sequence
   PartShares prefill_parts;
   PartShares decode_parts;
   Traffic prefill_traffic, decode_traffic;  ///< where experts are streamed
@@ -73,17 +99,41 @@ double Median(std::vector<double> values) {
   return values.size() % 2 == 1 ? values[half] : (values[half - 1] + values[half]) / 2;
 }
 
-Result<Bound> MeasureBound(const Model& model) {
+/// Of what memory's bandwidth is measured with.
+constexpr int64_t kLeastBuffer = int64_t{64} << 20, kMostBuffer = int64_t{256} << 20;
+
+/// The bound of what was measured. Closes the model: measuring takes memory that its budget may
+/// have no room for.
+Result<Bound> MeasureBound(std::unique_ptr<Model> model, const About& about, const Figures& figures,
+                           int64_t prompt_tokens) {
   Bound bound;
-  MOXIE_TRY_ASSIGN(bound.memory_bytes_per_s, MeasureMemoryBandwidth(model.threads()));
+  if (about.streams_experts()) {
+    MOXIE_TRY_ASSIGN(bound.disk_bytes_per_s, MeasureExpertReading(*model));
+    bound.decode_bytes_from_disk =
+        BoundDecoding(*model, {}, figures.decode_traffic.experts).bytes_from_disk;
+    bound.prefill_bytes_from_disk =
+        static_cast<double>(figures.prefill_traffic.experts.bytes_read) /
+        static_cast<double>(prompt_tokens);
+  }
+  model.reset();
+  // Under a budget no more than the model had.
+  const int64_t room = about.streams_experts() ? figures.peak_memory_bytes / 2 : kMostBuffer;
+  MOXIE_TRY_ASSIGN(
+      bound.memory_bytes_per_s,
+      MeasureMemoryBandwidth(about.threads, std::clamp(room, kLeastBuffer, kMostBuffer)));
   MOXIE_TRY_ASSIGN(bound.operations_per_s,
-                   MeasureComputeRate(model.threads(), std::string(model.kernels()),
-                                      std::string(model.main_type())));
+                   MeasureComputeRate(about.threads, about.kernels, about.main_type));
+  const auto slower = [&](double seconds, double bytes_from_disk, bool& by_disk) {
+    const double disk_s = bytes_from_disk > 0 ? bytes_from_disk / bound.disk_bytes_per_s : 0;
+    by_disk = disk_s > seconds;
+    return 1 / std::max(seconds, disk_s);
+  };
   bound.prefill_tokens_per_s =
-      bound.operations_per_s / static_cast<double>(model.operations_per_token());
-  MachineSpeeds machine;
-  machine.memory_bytes_per_s = bound.memory_bytes_per_s;
-  bound.decode_tokens_per_s = BoundDecoding(model, machine).tokens_per_s;
+      slower(static_cast<double>(about.operations_per_token) / bound.operations_per_s,
+             bound.prefill_bytes_from_disk, bound.prefill_by_disk);
+  bound.decode_tokens_per_s =
+      slower(static_cast<double>(about.bytes_per_token) / bound.memory_bytes_per_s,
+             bound.decode_bytes_from_disk, bound.decode_by_disk);
   return bound;
 }
 
@@ -259,11 +309,6 @@ Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
   timer.Finish();
   if (!model.streams_experts() || !arguments.profile.empty())
     MOXIE_TRY(MeasureParts(model, engine, arguments, figures));
-  // Measuring the bound takes memory that a budget has no room for, and the disk is the bound
-  // there.
-  if (!model.streams_experts() && arguments.sequences == 1) {
-    MOXIE_TRY_ASSIGN(figures.bound.emplace(), MeasureBound(model));
-  }
   return figures;
 }
 
@@ -281,28 +326,31 @@ nlohmann::ordered_json ToJson(const Traffic& traffic) {
           {"bytes_per_s", traffic.bytes_per_s()}};
 }
 
-std::string ToJson(const Model& model, const BenchArguments& arguments, const Figures& figures) {
+std::string ToJson(const About& about, const BenchArguments& arguments, const Figures& figures) {
   nlohmann::ordered_json out = {
       {"sequences", arguments.sequences},
       {"prefill_tokens_per_s", figures.prefill_tokens_per_s},
       {"decode_tokens_per_s", figures.decode_tokens_per_s},
       {"peak_memory_bytes", figures.peak_memory_bytes},
-      {"load_s", model.load_seconds()},
-      {"kernels", model.kernels()},
-      {"threads", model.threads()},
+      {"load_s", about.load_s},
+      {"kernels", about.kernels},
+      {"threads", about.threads},
       {"parts",
        {{"prefill", ToJson(figures.prefill_parts)}, {"decode", ToJson(figures.decode_parts)}}}};
   if (figures.bound)
     out["bound"] = {{"prefill_tokens_per_s", figures.bound->prefill_tokens_per_s},
                     {"decode_tokens_per_s", figures.bound->decode_tokens_per_s},
                     {"operations_per_s", figures.bound->operations_per_s},
-                    {"operations_per_token", model.operations_per_token()},
+                    {"operations_per_token", about.operations_per_token},
                     {"memory_bytes_per_s", figures.bound->memory_bytes_per_s},
-                    {"bytes_per_token", model.bytes_per_token()}};
-  if (model.streams_experts())
+                    {"bytes_per_token", about.bytes_per_token},
+                    {"disk_bytes_per_s", figures.bound->disk_bytes_per_s},
+                    {"prefill_bytes_from_disk", figures.bound->prefill_bytes_from_disk},
+                    {"decode_bytes_from_disk", figures.bound->decode_bytes_from_disk}};
+  if (about.streams_experts())
     out["experts"] = {{"prefill", ToJson(figures.prefill_traffic)},
                       {"decode", ToJson(figures.decode_traffic)},
-                      {"method", model.read_method()}};
+                      {"method", about.read_method}};
   return out.dump() + "\n";
 }
 
@@ -315,40 +363,58 @@ std::string FormatTraffic(const Traffic& traffic) {
          FormatFixed(traffic.bytes_per_s() / 1e9, 2) + " GB/s";
 }
 
-void PrintText(const Model& model, const Figures& figures) {
+/// "0.31 tokens/s, 97 % of 0.32 (1.1 GB/s from disk over 3.4 GB a token)"
+std::string FormatBeside(double speed, double bound, const std::string& why) {
+  const int decimals = bound < 10 ? 2 : bound < 100 ? 1 : 0;
+  return FormatFixed(speed, std::max(decimals, 1)) + " tokens/s, " +
+         FormatFixed(100 * speed / bound, 0) + " % of " + FormatFixed(bound, decimals) + " (" +
+         why + ")";
+}
+
+void PrintSpeeds(const About& about, const Figures& figures,
+                 const std::function<void(const std::string&, const std::string&)>& row) {
+  if (!figures.bound) {
+    row("prefill", FormatFixed(figures.prefill_tokens_per_s, 1) + " tokens/s");
+    row("decode", FormatFixed(figures.decode_tokens_per_s, 1) + " tokens/s");
+    return;
+  }
+  const Bound& bound = *figures.bound;
+  const auto from = [](double rate, const std::string& what, double bytes) {
+    return FormatFixed(rate / 1e9, 1) + " GB/s" + what + " over " +
+           FormatBytes(std::llround(bytes)) + " a token";
+  };
+  row("prefill",
+      FormatBeside(figures.prefill_tokens_per_s, bound.prefill_tokens_per_s,
+                   bound.prefill_by_disk
+                       ? from(bound.disk_bytes_per_s, " from disk", bound.prefill_bytes_from_disk)
+                       : FormatFixed(bound.operations_per_s / 1e9, 0) + " GOP/s with " +
+                             about.main_type + " in cache"));
+  row("decode",
+      FormatBeside(
+          figures.decode_tokens_per_s, bound.decode_tokens_per_s,
+          bound.decode_by_disk
+              ? from(bound.disk_bytes_per_s, " from disk", bound.decode_bytes_from_disk)
+              : from(bound.memory_bytes_per_s, "", static_cast<double>(about.bytes_per_token))));
+}
+
+void PrintText(const About& about, const Figures& figures) {
   const auto row = [](const std::string& name, const std::string& text) {
     Print(Styled(stdout, Style::kBold, name) + std::string(12 - name.size(), ' ') + text + "\n");
   };
-  const auto speed = [](double value) { return FormatFixed(value, 1) + " tokens/s"; };
-  const auto beside = [&](double value, double bound, const std::string& why) {
-    return speed(value) + ", " + FormatFixed(100 * value / bound, 0) + " % of " +
-           FormatFixed(bound, 0) + " (" + why + ")";
-  };
-  if (const std::optional<Bound>& bound = figures.bound) {
-    row("prefill", beside(figures.prefill_tokens_per_s, bound->prefill_tokens_per_s,
-                          FormatFixed(bound->operations_per_s / 1e9, 0) + " GOP/s with " +
-                              std::string(model.main_type()) + " in cache"));
-    row("decode", beside(figures.decode_tokens_per_s, bound->decode_tokens_per_s,
-                         FormatFixed(bound->memory_bytes_per_s / 1e9, 1) + " GB/s over " +
-                             FormatBytes(model.bytes_per_token()) + " a token"));
-  } else {
-    row("prefill", speed(figures.prefill_tokens_per_s));
-    row("decode", speed(figures.decode_tokens_per_s));
-  }
-  if (model.streams_experts()) {
+  PrintSpeeds(about, figures, row);
+  if (about.streams_experts()) {
     row("experts", FormatTraffic(figures.prefill_traffic) + " while prefilling, " +
                        FormatTraffic(figures.decode_traffic) + " while decoding (" +
-                       std::string(model.read_method()) + ")");
+                       about.read_method + ")");
   }
   if (!figures.prefill_parts.empty()) {
     row("prefilling", FormatShares(figures.prefill_parts));
     row("decoding", FormatShares(figures.decode_parts));
   }
-  row("load", FormatFixed(model.load_seconds(), 3) + " s");
+  row("load", FormatFixed(about.load_s, 3) + " s");
   row("memory", FormatBytes(figures.peak_memory_bytes) + " at most");
-  row("with", std::to_string(model.threads()) +
-                  (model.threads() == 1 ? " thread, " : " threads, ") +
-                  std::string(model.kernels()) + " kernels");
+  row("with", std::to_string(about.threads) + (about.threads == 1 ? " thread, " : " threads, ") +
+                  about.kernels + " kernels");
 }
 
 int Bench(BenchArguments arguments) {
@@ -359,14 +425,21 @@ int Bench(BenchArguments arguments) {
   if (options.context == 0)
     options.context =
         std::max(arguments.prompt_tokens, arguments.decode_context) + arguments.generate_tokens + 1;
-  const Result<std::unique_ptr<Model>> model = Model::Open(arguments.model.model, options);
+  Result<std::unique_ptr<Model>> model = Model::Open(arguments.model.model, options);
   if (!model) return Fail("bench", model.error());
-  const Result<Figures> figures = Measure(**model, arguments);
+  const About about(**model);
+  Result<Figures> figures = Measure(**model, arguments);
   if (!figures) return Fail("bench", arguments.model.model, figures.error());
+  if (arguments.sequences == 1) {
+    const Result<Bound> bound =
+        MeasureBound(*std::move(model), about, *figures, arguments.prompt_tokens);
+    if (!bound) return Fail("bench", arguments.model.model, bound.error());
+    figures->bound = *bound;
+  }
   if (arguments.json) {
-    Print(ToJson(**model, arguments, *figures));
+    Print(ToJson(about, arguments, *figures));
   } else {
-    PrintText(**model, *figures);
+    PrintText(about, *figures);
   }
   return kDone;
 }

@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 3;  // Of the file: raised when what is measured changes.
+constexpr int kVersion = 4;  // Of the file: raised when what is measured changes.
 
 std::filesystem::path CacheFolder() {
   const char* const cache = std::getenv("XDG_CACHE_HOME");

@@ -69,6 +69,7 @@ Json ToJson(const ModelPlan& plan, const Frame& frame) {
               {"streamed", plan.streamed},
               {"expert_slots", plan.expert_slots},
               {"experts", plan.experts},
+              {"expert_bytes", plan.expert_bytes},
               {"pass_tokens", plan.pass_tokens},
               {"hit_rate", plan.hit_rate}};
   if (plan.speed)

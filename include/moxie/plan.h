@@ -102,4 +102,11 @@ struct DecodeBound {
 DecodeBound BoundDecoding(const Model& model, const MachineSpeeds& machine,
                           const ExpertTraffic& traffic = {});
 
+/// Bytes a second at which the experts of a model that streams them come from disk while nothing
+/// is computed, measured for some two seconds; they take the place of cached ones.
+/// Not while an engine steps.
+///
+/// Errors: what reading reports.
+Result<double> MeasureExpertReading(Model& model);
+
 }  // namespace moxie

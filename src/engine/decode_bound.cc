@@ -1,4 +1,7 @@
 #include <algorithm>
+#include <chrono>
+#include <numeric>
+#include <vector>
 
 #include "engine/model_parts.h"
 #include "engine/plan_speed.h"
@@ -34,6 +37,30 @@ DecodeBound BoundDecoding(const Model& model, const MachineSpeeds& machine,
   bound.by_disk = disk_s > memory_s;
   bound.tokens_per_s = 1 / std::max(memory_s, disk_s);
   return bound;
+}
+
+Result<double> MeasureExpertReading(Model& model) {
+  constexpr double kSeconds = 2;
+  ExpertStore& store = *model.parts().experts;
+  const std::vector<LayerWeights>& layers = model.parts().weights.layers;
+  std::vector<int32_t> experts;
+  const int64_t before = store.traffic().bytes_read;
+  const auto start = std::chrono::steady_clock::now();
+  double seconds = 0;
+  while (seconds < kSeconds) {
+    for (size_t layer = 0; layer < layers.size() && seconds < kSeconds; ++layer) {
+      experts.resize(layers[layer].experts.size());
+      std::iota(experts.begin(), experts.end(), 0);
+      MOXIE_TRY(store.Begin(static_cast<int64_t>(layer), experts));
+      for (bool more = true; more;) {
+        MOXIE_TRY_ASSIGN(const auto ready, store.Next());
+        MOXIE_TRY(store.Complete());
+        more = !ready.empty();
+      }
+      seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    }
+  }
+  return static_cast<double>(store.traffic().bytes_read - before) / seconds;
 }
 
 }  // namespace moxie

@@ -35,18 +35,19 @@ FileReader::Options ReaderOptions(const Model::Parts& parts, bool streamed) {
 
 Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileReader& reader) {
   const auto start = std::chrono::steady_clock::now();
-  const int64_t total = ResidentRanges(parts.weights, parts.files.tensors, part).bytes();
-  const auto progress = [&](int64_t done) {
+  const ResidentRanges ranges(parts.weights, parts.files.tensors, part);
+  MOXIE_TRY_ASSIGN(parts.weight_memory,
+                   PlaceResident(parts.weights, parts.files.tensors, ranges, part));
+  WeightPacker packer(parts.weights, part, parts.weight_memory, *parts.kernels, *parts.threads);
+  return ReadResident(ranges, parts.weight_memory, reader, [&](const LoadedBytes& loaded) {
+    // While the rest is being read, and what came last is in the cache.
+    if (parts.options.pack_weights) packer.Pack(loaded.whole);
     if (!parts.options.on_load) return true;
     const double seconds =
         std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return parts.options.on_load({.done_bytes = done, .total_bytes = total, .seconds = seconds});
-  };
-  MOXIE_TRY_ASSIGN(parts.weight_memory,
-                   LoadResident(parts.weights, parts.files.tensors, part, reader, progress));
-  if (parts.options.pack_weights)
-    PackWeights(parts.weights, part, parts.weight_memory, *parts.kernels, *parts.threads);
-  return {};
+    return parts.options.on_load(
+        {.done_bytes = loaded.done, .total_bytes = ranges.bytes(), .seconds = seconds});
+  });
 }
 
 /// Takes out of the page cache what reading the heads of files left there, since it counts as this

@@ -160,8 +160,8 @@ void FeedForward::PlanDown(Work& work, int64_t pass_tokens) {
   work.down.activations = {format, to};
 }
 
-void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
-                      const float* floats, InputObserver* observer) {
+void FeedForward::RunGates(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
+                           const float* floats, InputObserver* observer) {
   Plan(tasks, x, floats);
   Convert(gathers_);
   adapters_.Clear();
@@ -176,8 +176,10 @@ void FeedForward::Run(std::span<const FeedForwardTask> tasks, const ActivationRo
   gate_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
     MultiplyGate(work_[index], begin, end);
   });
-
   if (observer != nullptr) Show(tasks, floats, *observer);
+}
+
+void FeedForward::RunDowns(std::span<const FeedForwardTask> tasks) {
   Convert(conversions_);
   adapters_.Clear();
   for (size_t i = 0; i < tasks.size(); ++i) {

@@ -26,8 +26,9 @@ struct FeedForwardTask {
 };
 
 /// Computes out = down(activation(gate x) * up x) for many feed-forwards at once, between few
-/// barriers: all gates and ups, then all downs. A dense feed-forward and a mixture's experts are
-/// computed by the same code, so equal weights give equal bits.
+/// barriers: all gates and ups, then all downs, which need not be in memory before. A dense
+/// feed-forward and a mixture's experts are computed by the same code, so equal weights give equal
+/// bits.
 class FeedForward {
  public:
   FeedForward(const GatedActivation& activation, int64_t dim, AdapterTerms& adapters,
@@ -61,8 +62,10 @@ class FeedForward {
 
   /// `x` holds the input rows in the forms of every task's gate and up, `floats` as they were
   /// before, [rows, dim]. Allocates nothing.
-  void Run(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats,
-           InputObserver* observer = nullptr);
+  void RunGates(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
+                const float* floats, InputObserver* observer = nullptr);
+  /// The rest of the same tasks.
+  void RunDowns(std::span<const FeedForwardTask> tasks);
 
  private:
   struct Work {

@@ -137,7 +137,8 @@ void FeedForwardLayers::RunDense(int64_t layer, int64_t tokens, const float* x,
                       .out = out + first * config_.dim,
                       .pairs = &adapters_.layer(layer).dense,
                       .place = {.layer = layer}});
-    feed_forward_.Run(tasks_, input_, x, inputs);
+    feed_forward_.RunGates(tasks_, input_, x, inputs);
+    feed_forward_.RunDowns(tasks_);
   });
 }
 
@@ -210,7 +211,9 @@ Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const 
   for (;;) {
     MOXIE_TRY_ASSIGN(const auto ready, store_.Next());
     if (ready.empty()) return {};
+    Result<void> complete;
     ForEachBlock(tokens, [&](int64_t first, int64_t count) {
+      if (!complete) return;
       tasks_.clear();
       if (shared)
         tasks_.push_back({.weights = ViewOf(weights.shared),
@@ -221,10 +224,14 @@ Result<void> FeedForwardLayers::RunExperts(int64_t layer, int64_t tokens, const 
       for (const ExpertStore::Ready& expert : ready) AddTask(layer, expert, first, count);
       if (!tasks_.empty()) {
         Convert(layer, first, count, x);
-        feed_forward_.Run(tasks_, input_, x, inputs);
+        feed_forward_.RunGates(tasks_, input_, x, inputs);
+        complete = store_.Complete();
+        if (!complete) return;
+        feed_forward_.RunDowns(tasks_);
       }
       store_.GoOnReading();
     });
+    MOXIE_TRY(complete);
     shared = false;
   }
 }

@@ -46,22 +46,35 @@ int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix) {
   return even ? static_cast<int32_t>(rows) : 0;
 }
 
-void PackWeights(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
-                 const KernelSet& kernels, ThreadPool& threads) {
-  std::vector<std::vector<std::byte>> copies(static_cast<size_t>(threads.threads()));
-  for (WeightMatrix* matrix : PackableMatrices(weights, part, memory, kernels)) {
-    const int32_t rows = PackedRowsFor(kernels, *matrix);
-    const auto bytes = static_cast<size_t>(rows * matrix->row_stride);
+WeightPacker::WeightPacker(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
+                           const KernelSet& kernels, ThreadPool& threads)
+    : memory_(memory),
+      kernels_(kernels),
+      threads_(threads),
+      matrices_(PackableMatrices(weights, part, memory, kernels)),
+      copies_(static_cast<size_t>(threads.threads())) {}
+
+void WeightPacker::Pack(int64_t bytes) {
+  for (; matrix_ < matrices_.size(); ++matrix_, group_ = 0) {
+    WeightMatrix& matrix = *matrices_[matrix_];
+    const int32_t rows = PackedRowsFor(kernels_, matrix);
+    const int64_t group_bytes = rows * matrix.row_stride, groups = matrix.rows / rows;
     // Weights are read-only to all others, but the memory is the model's.
-    std::byte* const begin = memory.data() + (matrix->data - memory.data());
-    threads.ParallelFor(matrix->rows / rows, [&](int64_t i, int worker) {
-      std::vector<std::byte>& copy = copies[static_cast<size_t>(worker)];
-      copy.resize(std::max(copy.size(), bytes));
-      std::byte* const at = begin + static_cast<size_t>(i) * bytes;
-      std::memcpy(copy.data(), at, bytes);
-      kernels.pack(matrix->type, matrix->row_stride, copy.data(), at);
-    });
-    matrix->packed_rows = rows;
+    std::byte* const begin = memory_.data() + (matrix.data - memory_.data());
+    const int64_t there = (memory_.data() + bytes - begin) / group_bytes;
+    const int64_t end = std::min(there, groups);
+    if (end > group_) {
+      threads_.ParallelFor(end - group_, [&](int64_t i, int worker) {
+        std::vector<std::byte>& copy = copies_[static_cast<size_t>(worker)];
+        copy.resize(std::max(copy.size(), static_cast<size_t>(group_bytes)));
+        std::byte* const at = begin + (group_ + i) * group_bytes;
+        std::memcpy(copy.data(), at, static_cast<size_t>(group_bytes));
+        kernels_.pack(matrix.type, matrix.row_stride, copy.data(), at);
+      });
+      group_ = end;
+    }
+    if (group_ < groups) return;
+    matrix.packed_rows = rows;
   }
 }
 

@@ -1,5 +1,9 @@
 #pragma once
 
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
 #include "core/page_buffer.h"
 #include "core/thread_pool.h"
 #include "kernels/kernel_set.h"
@@ -12,10 +16,27 @@ namespace moxie {
 /// rows have gaps or do not come out even.
 int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix);
 
-/// Lays out in place, as `kernels` multiply them fastest (KernelSet::pack), those of the loaded
-/// weights that lie in `memory` and are only multiplied. The others, among them the embedding, stay
-/// as they are. No result changes by a bit.
-void PackWeights(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
-                 const KernelSet& kernels, ThreadPool& threads);
+/// Lays out in place, as `kernels` multiply them fastest (KernelSet::pack), those of the weights
+/// that lie in `memory` and are only multiplied. The others, among them the embedding, stay as they
+/// are. No result changes by a bit. All it refers to must outlive it.
+class WeightPacker {
+ public:
+  /// `weights` must point into `memory` already; nothing of it need be there yet.
+  WeightPacker(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
+               const KernelSet& kernels, ThreadPool& threads);
+
+  /// Packs what lies whole within the first `bytes` of the memory and is not packed yet, best while
+  /// it is in the cache. Once they are all there, all is packed.
+  void Pack(int64_t bytes);
+
+ private:
+  const PageBuffer& memory_;
+  const KernelSet& kernels_;
+  ThreadPool& threads_;
+  std::vector<WeightMatrix*> matrices_;         ///< to be packed, as they lie
+  size_t matrix_ = 0;                           ///< the first that is not all packed,
+  int64_t group_ = 0;                           ///< and of its groups of rows
+  std::vector<std::vector<std::byte>> copies_;  ///< [threads]
+};
 
 }  // namespace moxie

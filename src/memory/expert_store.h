@@ -21,7 +21,8 @@ struct ExpertView {
 ///
 /// A layer's work is: Begin(layer, experts) with the distinct experts that the batch chose, then
 /// Next() until it gives none: first all that are present, to be computed together, then missing
-/// ones as they arrive, so that computing and reading overlap. One Begin at a time.
+/// ones as they arrive, so that computing and reading overlap. What is multiplied last of an expert
+/// may still be on its way when it is given: Complete() waits for that. One Begin at a time.
 class ExpertStore {
  public:
   virtual ~ExpertStore() = default;
@@ -34,7 +35,7 @@ class ExpertStore {
     ExpertView view;  ///< valid until the next call of Next or Begin
   };
 
-  /// The experts that are ready now, at least one; none: all of Begin's have been given.
+  /// The experts whose gate and up are there, at least one; none: all of Begin's have been given.
   /// Waits where nothing is ready yet. Valid until the next call of Next or Begin.
   virtual Result<std::span<const Ready>> Next() = 0;
 
@@ -43,6 +44,9 @@ class ExpertStore {
 
   /// What was asked for so far. Nothing misses where all lies in memory.
   virtual ExpertTraffic traffic() const { return {}; }
+
+  /// Waits until the down of what Next gave last is there, too. To be called before it is read.
+  virtual Result<void> Complete() { return {}; }
 };
 
 /// The view of weights that lie in memory. Valid as long as they are.

@@ -1,6 +1,7 @@
 #include "memory/resident_weights.h"
 
 #include <algorithm>
+#include <array>
 #include <iterator>
 #include <tuple>
 
@@ -12,38 +13,6 @@ namespace {
 /// Reads of this size let progress be shown and keep the reader's blocks in flight.
 constexpr int64_t kReadBytes = int64_t{16} << 20;
 constexpr int kReadsQueued = 8;
-
-/// After an error nothing is queued any more, but what is on its way is waited for: its memory must
-/// stay until then.
-Result<void> ReadRanges(const ResidentRanges& ranges, const PageBuffer& memory, FileReader& reader,
-                        FunctionRef<bool(int64_t done)> progress) {
-  Result<void> result;
-  int64_t done = 0;
-  const auto take = [&] {
-    std::optional<FileReader::Done> read = reader.Take(true);
-    done += read->tag;
-    if (!result) return;
-    if (read->error) {
-      result = *std::move(read->error);
-    } else if (!progress(done)) {
-      result = Error{ErrorCode::kCancelled, "loading was cancelled"};
-    }
-  };
-  for (const ResidentRanges::Range& range : ranges.ranges()) {
-    for (uint64_t at = range.begin; at < range.end && result;) {
-      const int64_t bytes = std::min(kReadBytes, static_cast<int64_t>(range.end - at));
-      reader.Queue({.file = range.file,
-                    .offset = at,
-                    .bytes = bytes,
-                    .to = memory.data() + range.place + (at - range.begin),
-                    .tag = static_cast<int32_t>(bytes)});
-      at += static_cast<uint64_t>(bytes);
-      if (reader.pending() == kReadsQueued) take();
-    }
-  }
-  while (reader.pending() > 0) take();
-  return result;
-}
 
 }  // namespace
 
@@ -111,21 +80,59 @@ int64_t ResidentRanges::PlaceOf(int file, uint64_t offset) const {
   return range.place + static_cast<int64_t>(offset - range.begin);
 }
 
-Result<PageBuffer> LoadResident(ModelWeights& weights, const TensorFiles& files, ResidentPart part,
-                                FileReader& reader, FunctionRef<bool(int64_t done)> progress) {
-  const ResidentRanges ranges(weights, files, part);
+Result<PageBuffer> PlaceResident(ModelWeights& weights, const TensorFiles& files,
+                                 const ResidentRanges& ranges, ResidentPart part) {
   MOXIE_TRY_ASSIGN(PageBuffer memory, PageBuffer::Create(ranges.bytes(), "weights"));
-  try {
-    MOXIE_TRY(ReadRanges(ranges, memory, reader, progress));
-  } catch (...) {
-    reader.Abandon();  // Before the memory goes.
-    throw;
-  }
   ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
     const TensorFiles::Place place = files.Locate(matrix.data);
     if (place.file >= 0) matrix.data = memory.data() + ranges.PlaceOf(place.file, place.offset);
   });
   return memory;
+}
+
+/// After an error nothing is queued any more, but what is on its way is waited for: its memory must
+/// stay until then.
+Result<void> ReadResident(const ResidentRanges& ranges, const PageBuffer& memory,
+                          FileReader& reader, FunctionRef<bool(const LoadedBytes&)> progress) try {
+  Result<void> result;
+  LoadedBytes loaded;
+  // Of reads on their way, by their number modulo as many as there can be.
+  std::array<int64_t, kReadsQueued> bytes_of = {};
+  std::array<bool, kReadsQueued> arrived = {};
+  int32_t first = 0, last = 0;  // Numbers of the first that is not there and of the next one.
+  const auto take = [&] {
+    std::optional<FileReader::Done> read = reader.Take(true);
+    const auto slot = static_cast<size_t>(read->tag % kReadsQueued);
+    arrived[slot] = true;
+    loaded.done += bytes_of[slot];
+    for (; first < last && arrived[static_cast<size_t>(first % kReadsQueued)]; ++first)
+      loaded.whole += bytes_of[static_cast<size_t>(first % kReadsQueued)];
+    if (!result) return;
+    if (read->error) {
+      result = *std::move(read->error);
+    } else if (!progress(loaded)) {
+      result = Error{ErrorCode::kCancelled, "loading was cancelled"};
+    }
+  };
+  for (const ResidentRanges::Range& range : ranges.ranges()) {
+    for (uint64_t at = range.begin; at < range.end && result;) {
+      while (last - first == kReadsQueued) take();
+      const int64_t bytes = std::min(kReadBytes, static_cast<int64_t>(range.end - at));
+      bytes_of[static_cast<size_t>(last % kReadsQueued)] = bytes;
+      arrived[static_cast<size_t>(last % kReadsQueued)] = false;
+      reader.Queue({.file = range.file,
+                    .offset = at,
+                    .bytes = bytes,
+                    .to = memory.data() + range.place + (at - range.begin),
+                    .tag = last++});
+      at += static_cast<uint64_t>(bytes);
+    }
+  }
+  while (reader.pending() > 0) take();
+  return result;
+} catch (...) {
+  reader.Abandon();  // The memory is about to go.
+  throw;
 }
 
 }  // namespace moxie

@@ -55,11 +55,21 @@ WeightPlaces PlacesOfOutline(const ModelConfig& config, ModelWeights& outline);
 void ForEachMatrix(ModelWeights& weights, ResidentPart part,
                    FunctionRef<void(WeightMatrix&)> visit);
 
-/// Reads the chosen weights into memory and points `weights` there. `progress` gets the bytes done
-/// so far; false stops.
+/// Memory for the chosen weights, with `weights` pointed there.
+/// Errors: kOverBudget where it cannot be had.
+Result<PageBuffer> PlaceResident(ModelWeights& weights, const TensorFiles& files,
+                                 const ResidentRanges& ranges, ResidentPart part);
+
+/// How far loading is.
+struct LoadedBytes {
+  int64_t done = 0;   ///< of all
+  int64_t whole = 0;  ///< that the memory begins with and that are all there
+};
+
+/// Reads the ranges into their memory. `progress` is called as they come; false stops.
 ///
-/// Errors: kOverBudget where the memory cannot be had, what the reader reports, kCancelled.
-Result<PageBuffer> LoadResident(ModelWeights& weights, const TensorFiles& files, ResidentPart part,
-                                FileReader& reader, FunctionRef<bool(int64_t done)> progress);
+/// Errors: what the reader reports, kCancelled.
+Result<void> ReadResident(const ResidentRanges& ranges, const PageBuffer& memory,
+                          FileReader& reader, FunctionRef<bool(const LoadedBytes&)> progress);
 
 }  // namespace moxie

@@ -31,7 +31,11 @@ struct Pages {
   }
 };
 
-std::array<const StoredMatrix*, 3> MatricesOf(const FeedForwardWeights& expert) {
+constexpr int kMatrices = 3;
+constexpr uint8_t kAllParts = 0b111, kFirstParts = 0b011;  ///< bits of gate, up and down
+
+/// In the order in which they are multiplied, and read.
+std::array<const StoredMatrix*, kMatrices> MatricesOf(const FeedForwardWeights& expert) {
   return {&expert.gate, &expert.up, &expert.down};
 }
 
@@ -64,6 +68,7 @@ class StreamedExpertStore final : public ExpertStore {
     reader_.ExpectMemory({memory_.data(), static_cast<size_t>(slots * slot_bytes_)}, piece);
     missing_.reserve(experts_per_layer_);
     given_.reserve(experts_per_layer_);
+    arrived_.reserve(experts_per_layer_);
     ready_.reserve(experts_per_layer_);
   }
 
@@ -71,6 +76,7 @@ class StreamedExpertStore final : public ExpertStore {
 
   Result<void> Begin(int64_t layer, std::span<const int32_t> experts) override;
   Result<std::span<const Ready>> Next() override;
+  Result<void> Complete() override;
   void GoOnReading() override { reader_.GoOn(); }
 
   ExpertTraffic traffic() const override {
@@ -84,7 +90,8 @@ class StreamedExpertStore final : public ExpertStore {
     int32_t item = kNone;
     State state = State::kEmpty;
     bool wanted = false;  ///< by the present Begin, and not yet given up by its user
-    int parts = 0;        ///< reads on their way
+    bool given = false;   ///< to it, or about to be
+    uint8_t missing = 0;  ///< parts on their way
     std::optional<Error> error = {};
   };
 
@@ -101,7 +108,10 @@ class StreamedExpertStore final : public ExpertStore {
   int32_t FreeSlot() const;
   void Read(int32_t item, int32_t slot);
   void TakeArrivals(bool wait);
+  void Arrive(int32_t slot);
   void Give(int32_t slot);
+  template <class Condition>
+  void WaitWhile(Condition condition);
 
   const ModelWeights& weights_;
   FileReader& reader_;
@@ -117,6 +127,7 @@ class StreamedExpertStore final : public ExpertStore {
   int64_t layer_ = 0;
   std::vector<int32_t> missing_;  ///< items to be read, in reverse
   std::vector<int32_t> given_;    ///< slots that Next gave last
+  std::vector<int32_t> arrived_;  ///< slots that it can give
   std::vector<Ready> ready_;
   int reading_ = 0;  ///< slots with wanted experts on their way
   bool present_given_ = true;
@@ -127,8 +138,9 @@ Result<void> StreamedExpertStore::Begin(int64_t layer, std::span<const int32_t> 
   layer_ = layer;
   missing_.clear();
   StartTurn();
+  arrived_.clear();
   reading_ = 0;
-  for (Slot& slot : slots_) slot.wanted = false;
+  for (Slot& slot : slots_) slot.wanted = slot.given = false;
   policy_.Visit(layer, experts);
   for (const int32_t expert : experts) {
     const auto item = static_cast<int32_t>(ItemOf(expert));
@@ -145,9 +157,11 @@ Result<void> StreamedExpertStore::Begin(int64_t layer, std::span<const int32_t> 
     ++traffic_.hits;
     slots_[static_cast<size_t>(slot)].wanted = true;
     if (slots_[static_cast<size_t>(slot)].state == State::kFull) {
+      slots_[static_cast<size_t>(slot)].given = true;
       Give(slot);
     } else {
       ++reading_;  // A Begin that failed has asked for it.
+      Arrive(slot);
     }
   }
   std::ranges::reverse(missing_);
@@ -165,14 +179,33 @@ Result<std::span<const ExpertStore::Ready>> StreamedExpertStore::Next() {
   StartTurn();
   ReadMissing();
   TakeArrivals(false);
-  if (ready_.empty() && reading_ > 0 && !error_) {
-    const auto start = std::chrono::steady_clock::now();
-    while (ready_.empty() && reading_ > 0 && !error_) TakeArrivals(true);
-    traffic_.wait_s +=
-        std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  }
+  WaitWhile([&] { return arrived_.empty() && (reading_ > 0 || !missing_.empty()); });
   if (error_) return *std::exchange(error_, std::nullopt);
+  for (const int32_t slot : arrived_) Give(slot);
+  arrived_.clear();
   return std::span<const Ready>(ready_);
+}
+
+Result<void> StreamedExpertStore::Complete() {
+  const auto on_its_way = [&](int32_t slot) {
+    return slots_[static_cast<size_t>(slot)].state == State::kReading;
+  };
+  WaitWhile([&] { return std::ranges::any_of(given_, on_its_way); });
+  if (error_) return *std::exchange(error_, std::nullopt);
+  return {};
+}
+
+/// Takes arrivals until the condition or a read fails, and counts the time.
+template <class Condition>
+void StreamedExpertStore::WaitWhile(Condition condition) {
+  if (error_ || !condition()) return;
+  const auto start = std::chrono::steady_clock::now();
+  while (!error_ && condition()) {
+    TakeArrivals(true);
+    ReadMissing();  // All slots may have been busy with what a Begin that failed asked for.
+  }
+  traffic_.wait_s +=
+      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 /// What was given last may make room for others now.
@@ -213,17 +246,17 @@ void StreamedExpertStore::Read(int32_t item, int32_t slot_index) {
   Slot& slot = slots_[static_cast<size_t>(slot_index)];
   if (slot.item != kNone) slot_of_[static_cast<size_t>(slot.item)] = kNone;
   slot_of_[static_cast<size_t>(item)] = slot_index;
-  slot = {.item = item, .state = State::kReading, .wanted = true};
+  slot = {.item = item, .state = State::kReading, .wanted = true, .missing = kAllParts};
   ++reading_;
   std::byte* to = memory_.data() + slot_index * slot_bytes_;
+  int32_t tag = slot_index * kMatrices;
   for (const StoredMatrix* stored : MatricesOf(WeightsOf(item))) {
     const Pages pages(*stored);
-    ++slot.parts;
     reader_.Queue({.file = stored->file,
                    .offset = pages.begin,
                    .bytes = pages.bytes,
                    .to = to,
-                   .tag = slot_index});
+                   .tag = tag++});
     to += pages.bytes;
   }
 }
@@ -231,19 +264,30 @@ void StreamedExpertStore::Read(int32_t item, int32_t slot_index) {
 void StreamedExpertStore::TakeArrivals(bool wait) {
   while (std::optional<FileReader::Done> done = reader_.Take(wait)) {
     wait = false;
-    Slot& slot = slots_[static_cast<size_t>(done->tag)];
+    const int32_t index = done->tag / kMatrices;
+    Slot& slot = slots_[static_cast<size_t>(index)];
     if (done->error && !slot.error) slot.error = std::move(done->error);
-    if (--slot.parts > 0) continue;
-    if (slot.wanted) --reading_;
+    slot.missing &= static_cast<uint8_t>(~(1 << done->tag % kMatrices));
     if (!slot.error) {
-      slot.state = State::kFull;
-      if (slot.wanted) Give(done->tag);
+      if (slot.missing == 0) slot.state = State::kFull;
+      Arrive(index);
       continue;
     }
+    if (slot.missing != 0) continue;
     if (slot.wanted) error_ = std::move(slot.error);
+    if (slot.wanted && !slot.given) --reading_;
     slot_of_[static_cast<size_t>(slot.item)] = kNone;
     slot = {};
   }
+}
+
+/// Has an expert given once, as soon as it can be begun with.
+void StreamedExpertStore::Arrive(int32_t slot_index) {
+  Slot& slot = slots_[static_cast<size_t>(slot_index)];
+  if (!slot.wanted || slot.given || slot.error || (slot.missing & kFirstParts) != 0) return;
+  slot.given = true;
+  --reading_;
+  arrived_.push_back(slot_index);
 }
 
 void StreamedExpertStore::Give(int32_t slot_index) {
@@ -251,7 +295,7 @@ void StreamedExpertStore::Give(int32_t slot_index) {
   const FeedForwardWeights& weights = WeightsOf(item);
   ExpertView view = ViewOf(weights);
   const std::byte* from = memory_.data() + slot_index * slot_bytes_;
-  const std::array<WeightMatrix*, 3> matrices = {&view.gate, &view.up, &view.down};
+  const std::array<WeightMatrix*, kMatrices> matrices = {&view.gate, &view.up, &view.down};
   const auto stored = MatricesOf(weights);
   for (size_t i = 0; i < stored.size(); ++i) {
     const Pages pages(*stored[i]);

@@ -28,9 +28,9 @@ FileReader::Options StreamReaderOptions(const ModelWeights& weights);
 int64_t StreamedStoreBytes(const ModelWeights& weights, int64_t slots);
 
 /// A store that keeps `slots` experts in memory and reads the others as they are asked for. Reads
-/// of one Begin are queued together, in the order given; an expert is computed with as soon as it
-/// has arrived, while those behind it are being read. A Begin with more missing experts than slots
-/// works through them in turn, so each is read once.
+/// of one Begin are queued together, in the order given; an expert is computed with as soon as its
+/// gate and up have arrived, while what is behind them is being read. A Begin with more missing
+/// experts than slots works through them in turn, so each is read once.
 ///
 /// `weights` and `reader` must outlive it, and the reader is its alone.
 ///

@@ -51,6 +51,20 @@ class Budget(unittest.TestCase):
         self.assertGreater(limited["experts"]["misses"], 0)
         print(f"peak {GROUP.peak() / 2**20:.1f} MiB of {BUDGET >> 20}, experts {limited['experts']}")
 
+    def test_bench_stays_below_it_and_says_what_the_disk_allows(self):
+        run = GROUP.run("bench", self.model, "--memory", BUDGET, "--prompt-tokens", "16", "--generate-tokens", "12",
+                        "--repetitions", "1", "--json")
+        self.assertEqual(run.returncode, 0, run.stderr[-500:])
+        out = json.loads(run.stdout)
+        bound, decode = out["bound"], out["experts"]["decode"]
+        # 12 tokens after the first; nothing decodes faster than what it missed is read.
+        self.assertAlmostEqual(bound["decode_bytes_from_disk"], decode["bytes_read"] / 12, delta=1)
+        self.assertGreater(decode["bytes_read"], 0)
+        slower = max(bound["decode_bytes_from_disk"] / bound["disk_bytes_per_s"],
+                     bound["bytes_per_token"] / bound["memory_bytes_per_s"])
+        self.assertAlmostEqual(bound["decode_tokens_per_s"] * slower, 1)
+        self.assertLessEqual(GROUP.peak(), BUDGET)
+
     def test_importance_is_measured_while_experts_stream(self):
         wanted, got = self.folder / "free.gguf", self.folder / "limited.gguf"
         how = ["--file", TEXT, "--context", "64", "--chunks", "2"]

@@ -171,10 +171,11 @@ TEST_F(Streaming, AFileCutShortIsAnError) {
   // As the engine does: all but the experts is read, and the mapping is not touched again.
   auto reader = FileReader::Create(model_->files.tensors.files(), {});
   ASSERT_TRUE(reader) << reader.error().message;
-  const auto memory =
-      LoadResident(model_->weights, model_->files.tensors, ResidentPart::kAllButExperts, **reader,
-                   [](int64_t) { return true; });
+  constexpr auto kPart = ResidentPart::kAllButExperts;
+  const ResidentRanges ranges(model_->weights, model_->files.tensors, kPart);
+  const auto memory = PlaceResident(model_->weights, model_->files.tensors, ranges, kPart);
   ASSERT_TRUE(memory) << memory.error().message;
+  ASSERT_TRUE(ReadResident(ranges, *memory, **reader, [](const LoadedBytes&) { return true; }));
   const SequenceId sequence = runner.NewSequence();
   ASSERT_TRUE(Decode(runner, sequence, 5));
   for (const MappedFile& file : model_->files.tensors.files())
