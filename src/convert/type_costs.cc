@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "convert/probe.h"
+#include "convert/probe_file.h"
 #include "engine/model_parts.h"
 #include "model/mix.h"
 #include "quant/dequantize.h"
@@ -73,18 +75,12 @@ double SampledError(const Piece& piece, int64_t wanted_rows, DType type, const K
   return error * piece.use * static_cast<double>(rows) / static_cast<double>(sampled);
 }
 
-/// Divergences measured.
-struct Probes {
-  double coarse = 0;
-  std::optional<double> fine = {};
-};
-
 /// Divergence of a share of a target's errors: a part that is proportional to the squared error and
 /// one to its root, which follow from what the probes said.
 class Law {
  public:
   /// `coarse` and `fine`: the target's squared errors in those types.
-  Law(const Probes& probes, double coarse, double fine) : coarse_(coarse) {
+  Law(const ProbedDivergences& probes, double coarse, double fine) : coarse_(coarse) {
     if (!(coarse > 0)) return;
     square_ = probes.coarse;
     const double ratio = fine / coarse;
@@ -111,18 +107,25 @@ class Costs {
       : tensors_(tensors), model_(model), importance_(importance), options_(tensors.size()) {}
 
   Result<std::vector<std::vector<TypeOption>>> Measure(
-      std::string_view text, const std::function<bool(double share)>& progress) {
+      std::string_view text, const std::string& kept,
+      const std::function<bool(double share)>& progress) {
+    const bool measured = !kept.empty() && std::filesystem::exists(kept);
+    if (measured) {
+      MOXIE_TRY_ASSIGN(probed_, ReadProbes(kept));
+    }
     MOXIE_TRY_ASSIGN(const std::unique_ptr<Prober> prober, Prober::Create(model_, text));
     const std::vector<ProbeTarget> targets = Wanted();
     for (size_t i = 0; i < targets.size(); ++i) {
       MOXIE_TRY_ASSIGN(const std::vector<Unit> units, UnitsOf(targets[i], *prober));
       if (!units.empty()) {
-        Probes probes;
-        MOXIE_TRY_ASSIGN(probes.coarse, prober->Measure(targets[i], kCoarse, importance_));
-        if (model_.is_mixture()) {
-          MOXIE_TRY_ASSIGN(probes.fine, prober->Measure(targets[i], kFine, importance_));
-        }
-        AddOptions(units, probes);
+        if (!measured) MOXIE_TRY(Probe(targets[i], *prober));
+        const auto found = probed_.find(targets[i].names.front());
+        if (found == probed_.end() || found->second.fine.has_value() != model_.is_mixture())
+          return Error{ErrorCode::kInvalidInput, kept +
+                                                     ": is of another model: it does not say "
+                                                     "what errors in " +
+                                                     targets[i].names.front() + " cause"};
+        AddOptions(units, found->second);
       }
       if (progress && !progress(static_cast<double>(i + 1) / static_cast<double>(targets.size())))
         return Error{ErrorCode::kCancelled, "cancelled"};
@@ -130,6 +133,7 @@ class Costs {
     for (size_t i = 0; i < tensors_.size(); ++i) {
       if (options_[i].empty()) AddOnlyOption(i);
     }
+    if (!kept.empty() && !measured) MOXIE_TRY(WriteProbes(probed_, kept));
     return std::move(options_);
   }
 
@@ -146,6 +150,15 @@ class Costs {
         wanted.push_back(std::move(target));
     }
     return wanted;
+  }
+
+  Result<void> Probe(const ProbeTarget& target, Prober& prober) {
+    ProbedDivergences& divergences = probed_[target.names.front()];
+    MOXIE_TRY_ASSIGN(divergences.coarse, prober.Measure(target, kCoarse, importance_));
+    if (model_.is_mixture()) {
+      MOXIE_TRY_ASSIGN(divergences.fine, prober.Measure(target, kFine, importance_));
+    }
+    return {};
   }
 
   /// The tensors that hold the target's matrices.
@@ -179,7 +192,7 @@ class Costs {
     return units;
   }
 
-  void AddOptions(const std::vector<Unit>& units, const Probes& probes) {
+  void AddOptions(const std::vector<Unit>& units, const ProbedDivergences& probes) {
     struct Task {
       const Unit* unit;
       DType type;
@@ -231,6 +244,7 @@ class Costs {
   std::span<const PlannedTensor> tensors_;
   Model& model_;
   const Importance& importance_;
+  ProbeResults probed_;
   std::map<std::string, size_t, std::less<>> by_name_;  ///< tensors to choose for
   std::vector<std::vector<TypeOption>> options_;
 };
@@ -239,8 +253,9 @@ class Costs {
 
 Result<std::vector<std::vector<TypeOption>>> MeasureTypeCosts(
     std::span<const PlannedTensor> tensors, Model& model, std::string_view text,
-    const Importance& importance, const std::function<bool(double share)>& progress) {
-  return Costs(tensors, model, importance).Measure(text, progress);
+    const Importance& importance, const std::string& kept,
+    const std::function<bool(double share)>& progress) {
+  return Costs(tensors, model, importance).Measure(text, kept, progress);
 }
 
 }  // namespace moxie

@@ -3,6 +3,7 @@
 #include <cstdint>
 #include <functional>
 #include <span>
+#include <string>
 #include <string_view>
 #include <vector>
 
@@ -29,11 +30,16 @@ namespace moxie {
 ///
 ///   model    the one that `tensors` are of, in memory
 ///   text     what it is probed with
+///   kept     a file that the probes' divergences are read from where it exists, else written to,
+///   so
+///            that other sizes need not measure them again; or empty
 ///   progress told the share done; false stops
 ///
-/// Errors: those of Prober and Importance::Weights; kCancelled.
+/// Errors: those of Prober, Importance::Weights, ReadProbes and WriteProbes; kInvalidInput where
+/// `kept` lacks a target; kCancelled.
 Result<std::vector<std::vector<TypeOption>>> MeasureTypeCosts(
     std::span<const PlannedTensor> tensors, Model& model, std::string_view text,
-    const Importance& importance, const std::function<bool(double share)>& progress);
+    const Importance& importance, const std::string& kept,
+    const std::function<bool(double share)>& progress);
 
 }  // namespace moxie

@@ -156,7 +156,7 @@ Ratios PredictedOverMeasured(const fs::path& in, const TempFolder& folder) {
   const auto files = OpenModelFiles(in);
   const auto source = ReadQuantizeSource(*files);
   const auto base = MustOpen(in);
-  const auto costs = MeasureTypeCosts(source->tensors, *base, Text(1), {}, {});
+  const auto costs = MeasureTypeCosts(source->tensors, *base, Text(1), {}, {}, {});
   EXPECT_TRUE(costs) << costs.error().message;
   Ratios ratios;
   double logs = 0;
@@ -230,6 +230,37 @@ TEST_F(Quantize, GivesExpertsThatAreUsedMoreBits) {
     return sum;
   };
   EXPECT_GT(bytes(0), bytes(3)) << "the router prefers low experts";
+}
+
+TEST_F(Quantize, ProbesOfAnEarlierRunSpareMeasuringThemAgain) {
+  const fs::path kept = folder_ / "probes.txt";
+  QuantizeOptions options = {.bits = 5.5, .text = Text(1), .probes = kept.string()};
+  const QuantizeReport first = MustQuantize(in_, out_, options);
+  const QuantizeReport again = MustQuantize(in_, out_, options);
+  ASSERT_EQ(again.choices.size(), first.choices.size());
+  for (size_t i = 0; i < first.choices.size(); ++i)
+    EXPECT_EQ(again.choices[i].type, first.choices[i].type) << first.choices[i].tensor;
+
+  // They are what decides: errors that cost nothing but in one tensor.
+  const std::string dear = "blk.1.attn_v.weight";
+  std::string name, coarse, fine, text;
+  for (std::ifstream lines(kept); lines >> name >> coarse >> fine;)
+    text += name + (name == dear ? " 1 0.001\n" : " 0 0\n");
+  ASSERT_NE(text.find(dear), text.npos);
+  std::ofstream(kept) << text;
+  for (const QuantizeReport::Choice& choice : MustQuantize(in_, out_, options).choices)
+    EXPECT_EQ(choice.type == "f32", choice.tensor == dear) << choice.tensor << " " << choice.type;
+
+  std::ofstream(kept) << dear << " 1 0.001\n";
+  const auto other = QuantizeModel(in_.string(), out_.string(), options);
+  ASSERT_FALSE(other);
+  EXPECT_THAT(other.error().message, HasSubstr("is of another model"));
+  for (const char* broken : {"a\n", "a 1 2 3\n", "a -1\n", "a nan 1\n", "a 1 b\n"}) {
+    std::ofstream(kept) << broken;
+    const auto refused = QuantizeModel(in_.string(), out_.string(), options);
+    ASSERT_FALSE(refused) << broken;
+    EXPECT_THAT(refused.error().message, HasSubstr("line 1 must be")) << broken;
+  }
 }
 
 // perplexity --against, by its formula from the logits of both models.
