@@ -21,12 +21,12 @@ namespace moxie {
 /// matrix for, have one option.
 ///
 /// A tensor's divergence in a type is that measured with it in four bits (Prober), times the ratio
-/// of squared errors of the two types, weighed by importance. Of a mixture's tensors eight bits are
-/// measured, too, and the part that errors' changing the choice of experts has in both grows with
-/// the root of the squared errors. The errors are those of encoding rows spread over the tensor.
-/// Experts are measured together, layer by layer; each one's share is its errors' by how much it is
-/// used (Prober::ExpertUse). So a probe or two a matrix and layer serve all types, and the cost of
-/// probing does not grow with the number of experts.
+/// of squared errors of the two types, weighed by importance. Of a mixture eight bits are measured,
+/// too, for all of a layer at once, and the part that errors' changing the choice of experts has in
+/// both grows with the root of the squared errors. The errors are those of encoding rows spread
+/// over the tensor. Experts are measured together, layer by layer; each one's share is its errors'
+/// by how much it is used (Prober::ExpertUse). So a probe or two a matrix and layer serve all
+/// types, and the cost of probing does not grow with the number of experts.
 ///
 ///   model    the one that `tensors` are of, in memory
 ///   text     what it is probed with
@@ -36,7 +36,7 @@ namespace moxie {
 ///   progress told the share done; false stops
 ///
 /// Errors: those of Prober, Importance::Weights, ReadProbes and WriteProbes; kInvalidInput where
-/// `kept` lacks a target; kCancelled.
+/// `kept` is of another model; kCancelled.
 Result<std::vector<std::vector<TypeOption>>> MeasureTypeCosts(
     std::span<const PlannedTensor> tensors, Model& model, std::string_view text,
     const Importance& importance, const std::string& kept,

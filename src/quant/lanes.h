@@ -92,8 +92,8 @@ MOXIE_LANES Floats<8> Min(Floats<8> a, Floats<8> b) { return _mm256_min_ps(a, b)
 MOXIE_LANES Floats<8> Max(Floats<8> a, Floats<8> b) { return _mm256_max_ps(a, b); }
 #endif
 #if defined(__AVX512F__)
-MOXIE_LANES Floats<16> Min(Floats<16> a, Floats<16> b) { return _mm512_min_ps(a, b); }
-MOXIE_LANES Floats<16> Max(Floats<16> a, Floats<16> b) { return _mm512_max_ps(a, b); }
+MOXIE_LANES Floats<16> Min(Floats<16> a, Floats<16> b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+MOXIE_LANES Floats<16> Max(Floats<16> a, Floats<16> b) { return _mm512_maskz_max_ps(0xffff, a, b); }
 #endif
 
 template <class V>
