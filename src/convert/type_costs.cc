@@ -90,6 +90,10 @@ double Scaled(const Probed& probed, double error, double coarse) {
   return probed.divergence * ((1 - root) * ratio + root * std::sqrt(ratio));
 }
 
+Error OfAnotherModel(const std::string& file, const std::string& tensor) {
+  return {ErrorCode::kInvalidInput, file + ": is of another model: see what it says of " + tensor};
+}
+
 class Costs {
  public:
   Costs(std::span<const PlannedTensor> tensors, Model& model, const Importance& importance)
@@ -138,8 +142,7 @@ class Costs {
       const bool known = std::ranges::any_of(
           targets, [&](const ProbeTarget& target) { return target.names.front() == name; });
       if (!known || probed.root_share.has_value() != model_.is_mixture())
-        return Error{ErrorCode::kInvalidInput,
-                     kept + ": is of another model, as what it says of " + name + " shows"};
+        return OfAnotherModel(kept, name);
     }
     return {};
   }
