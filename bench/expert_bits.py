@@ -66,7 +66,7 @@ def mixture_of(args):
 def at(runs, bits, *options):
     return runs.measure(" ".join((bits, *options)), lambda truth, importance, out: run(
         MOXIE, "quantize", truth, out, "--bits", bits, "--file", runs.args.calibration,
-        "--importance", importance, *options))
+        "--importance", importance, "--probes", truth.with_suffix(".probes"), *options))
 
 
 def main():

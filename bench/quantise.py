@@ -201,7 +201,7 @@ class Runs:
     def sized(self, kind, size):
         return self.measure(f"size {kind}", lambda truth, importance, out: run(
             MOXIE, "quantize", truth, out, "--size", size, "--file", self.args.calibration,
-            "--importance", importance))
+            "--importance", importance, "--probes", truth.with_suffix(".probes")))
 
 
 def table_of(runs, args):

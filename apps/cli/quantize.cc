@@ -108,6 +108,11 @@ void AddAims(CLI::App& command, QuantizeArguments& arguments) {
           ->type_name("FILE");
   size->needs(file);
   bits->needs(file);
+  command
+      .add_option("--probes", arguments.options.probes,
+                  "For --size and --bits: a file that keeps what probing measures, and spares "
+                  "measuring it again for further sizes of the model")
+      ->type_name("FILE");
   command.add_flag("--stacked", arguments.options.stacked,
                    "For --size and --bits: one type for all experts of a layer, in one tensor, "
                    "which other programs read");

@@ -26,6 +26,7 @@ struct QuantizeOptions {
 
   std::string text = {};       ///< for a size: what the model is probed with
   std::string text_name = {};  ///< where that is from, kept in the file
+  std::string probes = {};     ///< for a size: a file of measured divergences, or empty
   bool stacked = false;        ///< for a size: one type for all experts of a layer's matrix
   std::vector<TensorTypeRule> tensor_types = {};  ///< go before the mix; the first match decides
   std::string importance = {};                    ///< an importance matrix's file, or empty
@@ -66,7 +67,10 @@ struct QuantizeReport {
 /// own; its matrices are then tensors of their own, a form that older GGUFs have, but for models
 /// whose experts have biases. Without an importance file the text's own importance is measured
 /// first. The choices are kept in the file as moxie.quantize.choices, a line of tensor, type and
-/// expected divergence each. This needs the memory that running the model takes.
+/// expected divergence each. A `probes` file keeps what was measured, layer by layer,
+/// and nothing that it holds is measured again: a run that was broken off goes on, and further
+/// sizes of a model, stacked or not, cost little. It holds for the model, text and importance that
+/// it was made with. This needs the memory that running the model takes.
 ///
 /// Each block's codes and scales are those of least squared error, weighed by the importance where
 /// there is one. Tensors stream through in blocks of rows, so memory does not grow with the model.

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <limits>
 #include <memory>
 #include <numeric>
 #include <optional>
@@ -248,25 +249,29 @@ double Prober::DivergenceFromBase() {
   return std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(each.size());
 }
 
-Result<double> Prober::Measure(const ProbeTarget& target, DType type,
+Result<double> Prober::Measure(std::span<const ProbeTarget> targets, DType type,
                                const Importance& importance) {
-  const WeightMatrix& first = *target.matrices.front();
-  if (!CanQuantize(first.type))
-    return Error{ErrorCode::kUnsupported, target.names.front() + " has type " +
-                                              std::string(NameOf(first.type)) +
-                                              ", which cannot be written, so not be probed"};
-  const int64_t experts = target.experts ? model_.parts().config.router.experts : 1;
-  MOXIE_TRY_ASSIGN(const auto weights,
-                   importance.Weights(target.names.front(), experts, first.cols));
   std::vector<std::unique_ptr<Disturbance>> disturbances;
-  for (size_t m = 0; m < target.matrices.size(); ++m) {
-    const int64_t expert = static_cast<int64_t>(m) % experts;
-    disturbances.push_back(std::make_unique<Disturbance>(
-        *target.matrices[m], type, weights ? weights->data() + expert * first.cols : nullptr,
-        *model_.parts().threads, *model_.parts().kernels));
+  int64_t layer = std::numeric_limits<int64_t>::max();
+  for (const ProbeTarget& target : targets) {
+    const WeightMatrix& first = *target.matrices.front();
+    if (!CanQuantize(first.type))
+      return Error{ErrorCode::kUnsupported, target.names.front() + " has type " +
+                                                std::string(NameOf(first.type)) +
+                                                ", which cannot be written, so not be probed"};
+    const int64_t experts = target.experts ? model_.parts().config.router.experts : 1;
+    MOXIE_TRY_ASSIGN(const auto weights,
+                     importance.Weights(target.names.front(), experts, first.cols));
+    for (size_t m = 0; m < target.matrices.size(); ++m) {
+      const int64_t expert = static_cast<int64_t>(m) % experts;
+      disturbances.push_back(std::make_unique<Disturbance>(
+          *target.matrices[m], type, weights ? weights->data() + expert * first.cols : nullptr,
+          *model_.parts().threads, *model_.parts().kernels));
+    }
+    layer = std::min(layer, target.layer);
   }
   ForwardStart start;
-  if (target.layer >= 0) start = {target.layer, hidden_[static_cast<size_t>(target.layer)]};
+  if (layer >= 0) start = {layer, hidden_[static_cast<size_t>(layer)]};
   MOXIE_TRY(Run(logits_, {}, start));
   return DivergenceFromBase();
 }

@@ -46,10 +46,11 @@ class Prober final : private HiddenObserver, private RoutingObserver {
   /// than two tokens; the forward pass's.
   static Result<std::unique_ptr<Prober>> Create(Model& model, std::string_view text);
 
-  /// The divergence with the target in `type`, encoded with `importance`.
+  /// The divergence with all of the targets, at least one, in `type`, encoded with `importance`.
   ///
   /// Errors: kUnsupported for weights of a type that cannot be written; the forward pass's.
-  Result<double> Measure(const ProbeTarget& target, DType type, const Importance& importance);
+  Result<double> Measure(std::span<const ProbeTarget> targets, DType type,
+                         const Importance& importance);
 
   /// How much each expert of a layer counts: the mean over tokens of the square of the weight that
   /// its output is applied with (0 where it is not chosen), plus a token's share each, so that one

@@ -113,11 +113,11 @@ Result<SizeChoice> ChooseForSize(const std::string& in, const QuantizeSource& so
                      }));
     begun = kImportanceShare;
   }
-  MOXIE_TRY_ASSIGN(
-      auto tensors,
-      MeasureTypeCosts(source.tensors, *model, options.text, importance, [&](double share) {
-        return !progress || progress(begun + (1 - begun) * share);
-      }));
+  MOXIE_TRY_ASSIGN(auto tensors, MeasureTypeCosts(source.tensors, *model, options.text, importance,
+                                                  options.probes, [&](double share) {
+                                                    return !progress ||
+                                                           progress(begun + (1 - begun) * share);
+                                                  }));
   ApplyRules(source, ruled, tensors);
   MOXIE_TRY_ASSIGN(const int64_t budget, Budget(source, options, tensors));
   const std::vector<size_t> chosen = ChooseWithin(tensors, budget);

@@ -31,40 +31,56 @@ int64_t OutputRowBytes(const PlannedTensor& tensor) {
   return BytesOf(tensor.spec.type, columns).value();
 }
 
-int64_t ScratchRowBytes(const PlannedTensor& tensor, const TensorView& part) {
-  const bool apart = tensor.form != Form::kRows;
-  return ScratchBytes(part) + (apart ? BytesOf(DType::kMXFP4, tensor.columns()).value() : 0);
+/// Bytes of a row of a part that is contiguous.
+int64_t StoredRowBytes(const TensorView& part) {
+  return BytesOf(part.type, part.column_count()).value();
 }
 
+int64_t ScratchRowBytes(const PlannedTensor& tensor, const TensorView& part) {
+  const bool apart = tensor.form != Form::kRows;
+  return ScratchBytes(part) + (apart ? BytesOf(DType::kMXFP4, tensor.columns()).value() : 0) +
+         (part.contiguous() ? StoredRowBytes(part) : 0);
+}
+
+/// Rows of a part of a tensor as `view` has them, whose first is the part's row `origin`.
+struct Source {
+  const PlannedTensor& tensor;
+  const TensorView& part;
+  const TensorView& view;
+  int64_t origin;
+};
+
 /// Each expert's rows with its own importance.
-void ReadWeighted(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
-                  const KernelSet& kernels, std::byte* scratch, std::byte* out) {
+void ReadWeighted(const Source& from, int64_t first, int64_t count, const KernelSet& kernels,
+                  std::byte* scratch, std::byte* out) {
+  const PlannedTensor& tensor = from.tensor;
   const int64_t columns = tensor.columns();
   const int64_t parts = std::ssize(tensor.parts);
   const int64_t matrices = std::ssize(tensor.importance) / columns / parts;  // of this part
-  const int64_t rows = matrices > 0 ? part.row_count() / matrices : part.row_count();
-  const int64_t before = (&part - tensor.parts.data()) * matrices;
+  const int64_t all_rows = from.part.row_count();
+  const int64_t rows = matrices > 0 ? all_rows / matrices : all_rows;
+  const int64_t before = (&from.part - tensor.parts.data()) * matrices;
   for (const int64_t end = first + count; first < end;) {
     const int64_t matrix = first / rows;
     const int64_t run = std::min(end, (matrix + 1) * rows) - first;
     const float* weights =
         matrices > 0 ? tensor.importance.data() + (before + matrix) * columns : nullptr;
-    ReadRows(part, first, run, tensor.spec.type, weights, kernels, scratch, out);
+    ReadRows(from.view, first - from.origin, run, tensor.spec.type, weights, kernels, scratch, out);
     first += run;
     out += run * OutputRowBytes(tensor);
   }
 }
 
-void ReadTile(const PlannedTensor& tensor, const TensorView& part, int64_t first, int64_t count,
-              const KernelSet& kernels, std::byte* scratch, std::byte* out) {
-  if (tensor.form == Form::kRows) {
-    ReadWeighted(tensor, part, first, count, kernels, scratch, out);
+void ReadTile(const Source& from, int64_t first, int64_t count, const KernelSet& kernels,
+              std::byte* scratch, std::byte* out) {
+  if (from.tensor.form == Form::kRows) {
+    ReadWeighted(from, first, count, kernels, scratch, out);
     return;
   }
-  const bool scales = tensor.form == Form::kMxfp4Scales;
-  std::byte* const packed = scratch + count * ScratchBytes(part);
-  ReadRows(part, first, count, DType::kMXFP4, nullptr, kernels, scratch, packed);
-  const int64_t blocks = count * tensor.columns() / 32;
+  const bool scales = from.tensor.form == Form::kMxfp4Scales;
+  std::byte* const packed = scratch + count * ScratchBytes(from.part);
+  ReadRows(from.view, first - from.origin, count, DType::kMXFP4, nullptr, kernels, scratch, packed);
+  const int64_t blocks = count * from.tensor.columns() / 32;
   UnpackMxfp4Row(packed, blocks, scales ? nullptr : out, scales ? out : nullptr);
 }
 
@@ -149,19 +165,41 @@ Result<void> TensorStream::WritePart(const PlannedTensor& tensor, const TensorVi
       std::min(kBlockBytes, (memory_bytes_ - workers * tile * scratch_row) / 2);
   const int64_t block_rows = std::clamp<int64_t>(block_bytes / row_bytes, 1, rows);
   scratch_.resize(static_cast<size_t>(workers * scratch_bytes));
+  const TensorFiles::Place place =
+      part.contiguous() ? files_.tensors.Locate(part.data) : TensorFiles::Place{};
   for (int64_t first = 0; first < rows; first += block_rows) {
     const int64_t count = std::min(block_rows, rows - first);
     std::vector<std::byte>& block = blocks_[turn_];
     block.resize(static_cast<size_t>(count * row_bytes));
     Result<void> written;
+    std::vector<Result<void>> read(static_cast<size_t>(workers));
     const auto step = [&](int64_t index, int worker) {
       if (index == 0) {
         written = writer.Write(pending_);
         return;
       }
       const int64_t at = (index - 1) * tile;
-      ReadTile(tensor, part, first + at, std::min(tile, count - at), kernels_,
-               scratch_.data() + worker * scratch_bytes, block.data() + at * row_bytes);
+      const int64_t taken = std::min(tile, count - at);
+      std::byte* const scratch = scratch_.data() + worker * scratch_bytes;
+      std::byte* const out = block.data() + at * row_bytes;
+      if (place.file < 0) {
+        ReadTile({tensor, part, part, 0}, first + at, taken, kernels_, scratch, out);
+        return;
+      }
+      // Copying a tile into memory that stays costs less than mapping its pages.
+      const int64_t stored = StoredRowBytes(part);
+      const std::span copy(scratch + taken * (scratch_row - stored),
+                           static_cast<size_t>(taken * stored));
+      Result<void> got = files_.tensors.files()[static_cast<size_t>(place.file)].Read(
+          place.offset + static_cast<uint64_t>((first + at) * stored), copy);
+      if (!got) {
+        read[static_cast<size_t>(worker)] = std::move(got);
+        return;
+      }
+      TensorView view = part;
+      view.data = copy.data();
+      view.rows = {{taken, stored}};
+      ReadTile({tensor, part, view, first + at}, first + at, taken, kernels_, scratch, out);
     };
     const int64_t steps = 1 + (count + tile - 1) / tile;
     if (parallel) {
@@ -169,6 +207,7 @@ Result<void> TensorStream::WritePart(const PlannedTensor& tensor, const TensorVi
     } else {
       for (int64_t i = 0; i < steps; ++i) step(i, 0);
     }
+    for (Result<void>& result : read) MOXIE_TRY(result);
     MOXIE_TRY(written);
     MOXIE_TRY(Written(std::exchange(pending_, block).size()));
     turn_ = 1 - turn_;

@@ -16,10 +16,10 @@
 
 namespace moxie {
 
-/// Writes planned tensors, block of rows after block of rows: rows are read where the source's
-/// files are mapped and encoded on all threads, one of which writes the block before meanwhile, and
-/// their pages are let go. What it holds at a time stays below `memory_bytes`, however large the
-/// tensors are. Not thread-safe.
+/// Writes planned tensors, block of rows after block of rows: rows are read from the source's files
+/// (where they are mapped, if they lie scattered there; those pages are let go) and encoded on all
+/// threads, one of which writes the block before meanwhile. What it holds at a time stays below
+/// `memory_bytes`, however large the tensors are. Not thread-safe.
 class TensorStream {
  public:
   /// `files` and `threads` must outlive the stream. `progress` is told the bytes written, now and
@@ -34,7 +34,8 @@ class TensorStream {
 
   /// Writes all of the tensors, which must be the writer's next.
   ///
-  /// Errors: kCancelled where `progress` said so; kOverBudget; those of the writer.
+  /// Errors: kCancelled where `progress` said so; kOverBudget; kIo where a source cannot be read;
+  /// those of the writer.
   Result<void> Write(std::span<const PlannedTensor> tensors, TensorWriter& writer);
 
  private:

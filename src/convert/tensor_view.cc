@@ -81,17 +81,19 @@ void DecodeColumns(const TensorView& view, int64_t first, int64_t count, float* 
   }
 }
 
-/// Encodes `count` rows of `from`, stored whole one after another, as `type`.
+/// Encodes `count` rows of `from`, stored whole one after another, as `type`. `row` has room for
+/// one.
 void Recode(DType from_type, const std::byte* from, int64_t count, int64_t columns, DType type,
-            const float* importance, const KernelSet& kernels, float* floats, std::byte* out) {
+            const float* importance, const KernelSet& kernels, float* row, std::byte* out) {
+  const int64_t row_bytes = RowBytes(type, columns);
   if (type == from_type) {
-    std::memcpy(out, from, static_cast<size_t>(count * RowBytes(type, columns)));
+    std::memcpy(out, from, static_cast<size_t>(count * row_bytes));
     return;
   }
+  const int64_t from_bytes = RowBytes(from_type, columns);
   for (int64_t r = 0; r < count; ++r) {
-    float* row = floats + r * columns;
-    Dequantize(from_type, from + r * RowBytes(from_type, columns), columns, row);
-    kernels.quantize(type, row, columns, importance, out + r * RowBytes(type, columns));
+    Dequantize(from_type, from + r * from_bytes, columns, row);
+    kernels.quantize(type, row, columns, importance, out + r * row_bytes);
   }
 }
 
@@ -180,6 +182,9 @@ void ReadRows(const TensorView& view, int64_t first, int64_t count, DType type,
   } else if (!HasContiguousColumns(view)) {
     GatherRows(view, first, count, gathered);
     Recode(view.type, gathered, count, columns, type, importance, kernels, floats, out);
+  } else if (view.rows.size() == 1 && view.rows[0].stride == RowBytes(view.type, columns)) {
+    Recode(view.type, view.data + first * view.rows[0].stride, count, columns, type, importance,
+           kernels, floats, out);
   } else {
     for (int64_t r = 0; r < count; ++r) {
       Recode(view.type, view.data + OffsetOf(view.rows, first + r), 1, columns, type, importance,

@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <filesystem>
 #include <map>
 #include <memory>
 #include <numeric>
@@ -10,6 +11,7 @@
 #include <string>
 
 #include "convert/probe.h"
+#include "convert/probe_file.h"
 #include "engine/model_parts.h"
 #include "model/mix.h"
 #include "quant/dequantize.h"
@@ -73,37 +75,24 @@ double SampledError(const Piece& piece, int64_t wanted_rows, DType type, const K
   return error * piece.use * static_cast<double>(rows) / static_cast<double>(sampled);
 }
 
-/// Divergences measured.
-struct Probes {
-  double coarse = 0;
-  std::optional<double> fine = {};
+/// Squared errors of a target's tensors.
+struct Errors {
+  std::vector<std::map<DType, double>> of;  ///< each tensor's in each type that it may have
+  std::map<DType, double> sums;
 };
 
-/// Divergence of a share of a target's errors: a part that is proportional to the squared error and
-/// one to its root, which follow from what the probes said.
-class Law {
- public:
-  /// `coarse` and `fine`: the target's squared errors in those types.
-  Law(const Probes& probes, double coarse, double fine) : coarse_(coarse) {
-    if (!(coarse > 0)) return;
-    square_ = probes.coarse;
-    const double ratio = fine / coarse;
-    if (!probes.fine || !(ratio < 0.5)) return;
-    const double root = (*probes.fine - ratio * probes.coarse) / (std::sqrt(ratio) - ratio);
-    root_ = std::clamp(root, 0.0, probes.coarse);
-    square_ = probes.coarse - root_;
-  }
+/// What a divergence measured with a squared error of `coarse` becomes with another: a part is
+/// proportional to the squared error, the rest to its root.
+double Scaled(const Probed& probed, double error, double coarse) {
+  if (!(coarse > 0)) return 0;
+  const double ratio = error / coarse;
+  const double root = probed.root_share.value_or(0);
+  return probed.divergence * ((1 - root) * ratio + root * std::sqrt(ratio));
+}
 
-  /// `error`: of one of the target's tensors; `own_coarse`: its own in the coarse type.
-  double Divergence(double error, double own_coarse) const {
-    if (!(own_coarse > 0)) return 0;
-    const double ratio = error / own_coarse;
-    return (square_ * ratio + root_ * std::sqrt(ratio)) * own_coarse / coarse_;
-  }
-
- private:
-  double coarse_ = 0, square_ = 0, root_ = 0;
-};
+Error OfAnotherModel(const std::string& file, const std::string& tensor) {
+  return {ErrorCode::kInvalidInput, file + ": is of another model: see what it says of " + tensor};
+}
 
 class Costs {
  public:
@@ -111,20 +100,18 @@ class Costs {
       : tensors_(tensors), model_(model), importance_(importance), options_(tensors.size()) {}
 
   Result<std::vector<std::vector<TypeOption>>> Measure(
-      std::string_view text, const std::function<bool(double share)>& progress) {
+      std::string_view text, const std::string& kept,
+      const std::function<bool(double share)>& progress) {
     MOXIE_TRY_ASSIGN(const std::unique_ptr<Prober> prober, Prober::Create(model_, text));
     const std::vector<ProbeTarget> targets = Wanted();
-    for (size_t i = 0; i < targets.size(); ++i) {
-      MOXIE_TRY_ASSIGN(const std::vector<Unit> units, UnitsOf(targets[i], *prober));
-      if (!units.empty()) {
-        Probes probes;
-        MOXIE_TRY_ASSIGN(probes.coarse, prober->Measure(targets[i], kCoarse, importance_));
-        if (model_.is_mixture()) {
-          MOXIE_TRY_ASSIGN(probes.fine, prober->Measure(targets[i], kFine, importance_));
-        }
-        AddOptions(units, probes);
-      }
-      if (progress && !progress(static_cast<double>(i + 1) / static_cast<double>(targets.size())))
+    if (!kept.empty() && std::filesystem::exists(kept)) MOXIE_TRY(TakeKept(targets, kept));
+    for (auto first = targets.begin(); first != targets.end();) {
+      const auto end = std::find_if(first, targets.end(),
+                                    [&](const auto& t) { return t.layer != first->layer; });
+      MOXIE_TRY(MeasureLayer({first, end}, *prober, kept));
+      first = end;
+      if (progress && !progress(static_cast<double>(end - targets.begin()) /
+                                static_cast<double>(targets.size())))
         return Error{ErrorCode::kCancelled, "cancelled"};
     }
     for (size_t i = 0; i < tensors_.size(); ++i) {
@@ -146,6 +133,61 @@ class Costs {
         wanted.push_back(std::move(target));
     }
     return wanted;
+  }
+
+  /// What an earlier run measured.
+  Result<void> TakeKept(std::span<const ProbeTarget> targets, const std::string& kept) {
+    MOXIE_TRY_ASSIGN(probed_, ReadProbes(kept));
+    for (const auto& [name, probed] : probed_) {
+      const bool known = std::ranges::any_of(
+          targets, [&](const ProbeTarget& target) { return target.names.front() == name; });
+      if (!known || probed.root_share.has_value() != model_.is_mixture())
+        return OfAnotherModel(kept, name);
+    }
+    return {};
+  }
+
+  /// All targets of a layer, whose probes are added to the file `kept` if it is named.
+  Result<void> MeasureLayer(std::span<const ProbeTarget> targets, Prober& prober,
+                            const std::string& kept) {
+    std::vector<std::vector<Unit>> units;
+    std::vector<Errors> errors;
+    for (const ProbeTarget& target : targets) {
+      MOXIE_TRY_ASSIGN(std::vector<Unit> own, UnitsOf(target, prober));
+      errors.push_back(ErrorsOf(own));
+      units.push_back(std::move(own));
+    }
+    const auto is_known = [&](const ProbeTarget& t) { return probed_.contains(t.names.front()); };
+    if (!std::ranges::all_of(targets, is_known)) {
+      MOXIE_TRY(Probe(targets, errors, prober));
+      if (!kept.empty()) MOXIE_TRY(WriteProbes(probed_, kept));
+    }
+    for (size_t i = 0; i < targets.size(); ++i)
+      AddOptions(units[i], errors[i], probed_[targets[i].names.front()]);
+    return {};
+  }
+
+  Result<void> Probe(std::span<const ProbeTarget> targets, std::span<const Errors> errors,
+                     Prober& prober) {
+    double square = 0, root = 0;  // What all in eight bits would cause, were each all of its kind.
+    for (size_t i = 0; i < targets.size(); ++i) {
+      Probed& probed = probed_[targets[i].names.front()];
+      MOXIE_TRY_ASSIGN(probed.divergence,
+                       prober.Measure(targets.subspan(i, 1), kCoarse, importance_));
+      probed.divergence = std::max(probed.divergence, 0.0);
+      const double coarse = errors[i].sums.at(kCoarse), fine = errors[i].sums.at(kFine);
+      probed.root_share = 0;
+      square += Scaled(probed, fine, coarse);
+      probed.root_share = 1;
+      root += Scaled(probed, fine, coarse);
+      probed.root_share.reset();
+    }
+    if (!model_.is_mixture()) return {};
+    MOXIE_TRY_ASSIGN(const double fine, prober.Measure(targets, kFine, importance_));
+    const double share =
+        root > square ? std::clamp((fine - square) / (root - square), 0.0, 1.0) : 0;
+    for (const ProbeTarget& target : targets) probed_[target.names.front()].root_share = share;
+    return {};
   }
 
   /// The tensors that hold the target's matrices.
@@ -179,40 +221,46 @@ class Costs {
     return units;
   }
 
-  void AddOptions(const std::vector<Unit>& units, const Probes& probes) {
+  Errors ErrorsOf(const std::vector<Unit>& units) {
     struct Task {
-      const Unit* unit;
+      size_t unit;
       DType type;
       double error = 0;
     };
     std::vector<Task> tasks;
-    for (const Unit& unit : units) {
-      const int64_t columns = tensors_[unit.tensor].columns();
+    for (size_t u = 0; u < units.size(); ++u) {
+      const int64_t columns = tensors_[units[u].tensor].columns();
       for (const DType type : kTypes) {
-        if (columns % TraitsOf(type).block_elements == 0) tasks.push_back({&unit, type});
+        if (columns % TraitsOf(type).block_elements == 0) tasks.push_back({u, type});
       }
     }
     model_.parts().threads->ParallelFor(std::ssize(tasks), [&](int64_t i, int) {
       Task& task = tasks[static_cast<size_t>(i)];
-      const int64_t rows =
-          std::max(kLeastSampledRows, kSampledRows / std::ssize(task.unit->pieces));
-      for (const Piece& piece : task.unit->pieces)
+      const std::vector<Piece>& pieces = units[task.unit].pieces;
+      const int64_t rows = std::max(kLeastSampledRows, kSampledRows / std::ssize(pieces));
+      for (const Piece& piece : pieces)
         task.error += SampledError(piece, rows, task.type, *model_.parts().kernels);
     });
-    std::map<DType, double> sums;
-    std::map<const Unit*, double> coarse;
+    Errors errors;
+    errors.of.resize(units.size());
     for (const Task& task : tasks) {
-      sums[task.type] += task.error;
-      if (task.type == kCoarse) coarse[task.unit] = task.error;
+      errors.of[task.unit][task.type] = task.error;
+      errors.sums[task.type] += task.error;
     }
-    const Law law(probes, sums[kCoarse], sums[kFine]);
-    for (const Task& task : tasks) {
-      const TensorSpec& spec = tensors_[task.unit->tensor].spec;
-      options_[task.unit->tensor].push_back({task.type,
-                                             BytesOf(task.type, ElementsOf(spec)).value(),
-                                             law.Divergence(task.error, coarse[task.unit])});
+    return errors;
+  }
+
+  void AddOptions(const std::vector<Unit>& units, const Errors& errors, const Probed& probed) {
+    const double all = errors.sums.at(kCoarse);
+    for (size_t u = 0; u < units.size(); ++u) {
+      const size_t tensor = units[u].tensor;
+      const double coarse = errors.of[u].at(kCoarse);
+      const double share = all > 0 ? coarse / all : 0;
+      for (const auto& [type, error] : errors.of[u])
+        options_[tensor].push_back({type, BytesOf(type, ElementsOf(tensors_[tensor].spec)).value(),
+                                    share * Scaled(probed, error, coarse)});
+      AddOwnType(tensor);
     }
-    for (const Unit& unit : units) AddOwnType(unit.tensor);
   }
 
   void AddOwnType(size_t tensor) {
@@ -231,6 +279,7 @@ class Costs {
   std::span<const PlannedTensor> tensors_;
   Model& model_;
   const Importance& importance_;
+  ProbeResults probed_;
   std::map<std::string, size_t, std::less<>> by_name_;  ///< tensors to choose for
   std::vector<std::vector<TypeOption>> options_;
 };
@@ -239,8 +288,9 @@ class Costs {
 
 Result<std::vector<std::vector<TypeOption>>> MeasureTypeCosts(
     std::span<const PlannedTensor> tensors, Model& model, std::string_view text,
-    const Importance& importance, const std::function<bool(double share)>& progress) {
-  return Costs(tensors, model, importance).Measure(text, progress);
+    const Importance& importance, const std::string& kept,
+    const std::function<bool(double share)>& progress) {
+  return Costs(tensors, model, importance).Measure(text, kept, progress);
 }
 
 }  // namespace moxie

@@ -2,6 +2,9 @@
 
 #include <cstddef>
 #include <cstdint>
+#if defined(__AVX__)
+#include <immintrin.h>
+#endif
 
 // What the encoders compute with: vectors of float32 in g++'s and clang's common extension, so that
 // +, -, *, / and comparisons work lane by lane and one source serves every width. A lane is a group
@@ -83,6 +86,15 @@ template <class V>
 MOXIE_LANES V Max(V a, V b) {
   return a > b ? a : b;
 }
+#if defined(__AVX__)  // Instructions do just that, but g++ makes two of a comparison with a
+                      // constant.
+MOXIE_LANES Floats<8> Min(Floats<8> a, Floats<8> b) { return _mm256_min_ps(a, b); }
+MOXIE_LANES Floats<8> Max(Floats<8> a, Floats<8> b) { return _mm256_max_ps(a, b); }
+#endif
+#if defined(__AVX512F__)
+MOXIE_LANES Floats<16> Min(Floats<16> a, Floats<16> b) { return _mm512_maskz_min_ps(0xffff, a, b); }
+MOXIE_LANES Floats<16> Max(Floats<16> a, Floats<16> b) { return _mm512_maskz_max_ps(0xffff, a, b); }
+#endif
 
 template <class V>
 MOXIE_LANES V Clamp(V x, float lowest, float highest) {

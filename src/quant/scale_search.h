@@ -100,6 +100,26 @@ MOXIE_LANES V ExtremeOf(const G& groups) {
   return extreme;
 }
 
+/// Where the extreme is put in turn where no weights are given: near the end of the range, mostly
+/// the lowest code, beyond which there is one fewer. Each list is the first of those quarter steps
+/// that, taken one by one, lower the outlier-weighed error of SmolLM2's weights most.
+template <class Codes>
+constexpr float kNearStarts[] = {0};
+template <>
+constexpr float kNearStarts<IntegerCodes<-4, 3>>[] = {-4.25f, -3.75f, 3.0f, -4.75f};
+template <>
+constexpr float kNearStarts<IntegerCodes<-8, 7>>[] = {-8.25f, -7.75f, -7.0f, -8.75f};
+template <>
+constexpr float kNearStarts<IntegerCodes<-16, 15>>[] = {-16.0f, -15.0f,  -16.5f,
+                                                        -14.0f, -15.75f, -16.25f};
+template <>
+constexpr float kNearStarts<IntegerCodes<-32, 31>>[] = {-32.0f, -31.0f, -30.0f, -29.0f,
+                                                        -28.0f, -27.0f, -26.0f, -32.5f};
+
+/// Whether a search for the groups takes those few starts.
+template <class Codes, class G>
+constexpr bool kNear = !G::kGiven && kNearStarts<Codes>[0] != 0;
+
 /// The scales (of either sign) with the least error for the groups, 0 if all their elements are.
 template <class Codes, class G, class V = typename G::V>
 V FitScale(const G& groups) {
@@ -117,24 +137,24 @@ V FitScale(const G& groups) {
     best = better ? fit.scale : best;
     return better;
   };
-  // The extreme falls on the end of the range, up to eight steps within it or four out of it. Where
-  // no weights are given it lies near the end, and there is not much to gain between.
-  constexpr bool kNear = !G::kGiven && Codes::kSpacing == 1 && Codes::kHighest > 1;
-  constexpr int kFirst = kNear ? -8 : -16;
-  constexpr int kLast = kNear ? 2 : 8;
-  constexpr int kStep = kNear ? 2 : 1;
+  if constexpr (kNear<Codes, G>) {
+    for (const float start : kNearStarts<Codes>) consider(start * inverse_extreme);
+    consider(SafeInverse(best));
+    return best;
+  }
+  // The extreme falls on the end of the range, up to eight steps within it or four out of it, or
+  // far out of it.
   const auto consider_end = [&](float end) __attribute__((always_inline)) {
     const float outwards = end < 0 ? -Codes::kSpacing : Codes::kSpacing;
-    for (int k = kFirst; k <= kLast; k += kStep) {
+    for (int k = -16; k <= 8; ++k) {
       const float target = end + 0.5f * static_cast<float>(k) * outwards;
       if (target * end > 0) consider(target * inverse_extreme);
     }
-    if constexpr (kNear) return;
     for (const float clip : {0.75f, 0.5f, 0.25f}) consider(end / clip * inverse_extreme);
   };
   consider_end(Codes::kLowest);
   if (Codes::kLowest != -Codes::kHighest) consider_end(Codes::kHighest);
-  constexpr int kRounds = kNear ? 3 : 8;
+  constexpr int kRounds = 8;
   for (int i = 0; i < kRounds && Any(consider(SafeInverse(best))); ++i) {
   }
   return best;
@@ -145,6 +165,7 @@ template <class Codes, class G, class V = typename G::V>
 V FitHalfScale(const G& groups) {
   using I = typename G::I;
   const V middle = RoundToHalf<I>(FitScale<Codes>(groups));
+  if constexpr (kNear<Codes, G>) return middle;  // Few codes: the neighbours hardly err less.
   V best = middle;
   V least = ErrorOf<Codes>(groups, middle);
   for (const int step : {-1, 1}) {

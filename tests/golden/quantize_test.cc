@@ -9,6 +9,7 @@
 #include <fstream>
 #include <map>
 #include <memory>
+#include <sstream>
 #include <string>
 #include <vector>
 
@@ -156,7 +157,7 @@ Ratios PredictedOverMeasured(const fs::path& in, const TempFolder& folder) {
   const auto files = OpenModelFiles(in);
   const auto source = ReadQuantizeSource(*files);
   const auto base = MustOpen(in);
-  const auto costs = MeasureTypeCosts(source->tensors, *base, Text(1), {}, {});
+  const auto costs = MeasureTypeCosts(source->tensors, *base, Text(1), {}, {}, {});
   EXPECT_TRUE(costs) << costs.error().message;
   Ratios ratios;
   double logs = 0;
@@ -230,6 +231,42 @@ TEST_F(Quantize, GivesExpertsThatAreUsedMoreBits) {
     return sum;
   };
   EXPECT_GT(bytes(0), bytes(3)) << "the router prefers low experts";
+}
+
+TEST_F(Quantize, ProbesOfAnEarlierRunAreNotMeasuredAgain) {
+  const fs::path kept = folder_ / "probes.txt";
+  const QuantizeOptions options = {.bits = 5.5, .text = Text(1), .probes = kept.string()};
+  MustQuantize(in_, out_, options);
+
+  // One that was broken off after the first layer goes on there.
+  const std::string dear = "blk.1.attn_v.weight";
+  std::string all, first, dearest, line;
+  for (std::ifstream lines(kept); std::getline(lines, line); all += line + "\n") {
+    if (!line.starts_with("blk.1.")) first += line + "\n";
+    const std::string name = line.substr(0, line.find(' '));
+    dearest += name + (name == dear ? " 1 0.001\n" : " 0 0\n");
+  }
+  ASSERT_NE(all, first);
+  std::ofstream(kept) << first;
+  MustQuantize(in_, out_, options);
+  std::stringstream again;
+  again << std::ifstream(kept).rdbuf();
+  EXPECT_EQ(again.str(), all);
+
+  // They are what decides: errors that cost nothing but in one tensor.
+  std::ofstream(kept) << dearest;
+  for (const QuantizeReport::Choice& choice : MustQuantize(in_, out_, options).choices)
+    EXPECT_EQ(choice.type == "f32", choice.tensor == dear) << choice.tensor << " " << choice.type;
+
+  const auto refused = [&](const std::string& text) {
+    std::ofstream(kept) << text;
+    const auto done = QuantizeModel(in_.string(), out_.string(), options);
+    return done ? "nothing" : done.error().message;
+  };
+  EXPECT_THAT(refused("blk.9.attn_v.weight 1 0.1\n"), HasSubstr("is of another model"));
+  EXPECT_THAT(refused(dear + " 1\n"), HasSubstr("is of another model")) << "a dense one";
+  for (const char* broken : {"a\n", "a 1 2 3\n", "a -1\n", "a nan 1\n", "a 1 b\n", "a 1 2\n"})
+    EXPECT_THAT(refused(broken), HasSubstr("line 1 must be")) << broken;
 }
 
 // perplexity --against, by its formula from the logits of both models.
