@@ -38,7 +38,10 @@ SEQUENTIAL_READS = [("1m", 64), ("1m", 256), ("4m", 64)]
 
 def bytes_of(text):
     units = {"KiB": 10, "MiB": 20, "GiB": 30}
-    return int(float(text[:-3]) * (1 << units[text[-3:]]))
+    try:
+        return int(float(text[:-3]) * (1 << units[text[-3:]]))
+    except (KeyError, ValueError):
+        sys.exit(f"memory.py: a budget is like 12GiB, not {text}")
 
 
 def drop_cached(path):
