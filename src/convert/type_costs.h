@@ -30,8 +30,7 @@ namespace moxie {
 ///
 ///   model    the one that `tensors` are of, in memory
 ///   text     what it is probed with
-///   kept     a file that the probes' divergences are read from where it exists, else written to,
-///   so
+///   kept     a file that the probes' divergences are read from where it exists, and written to, so
 ///            that other sizes need not measure them again; or empty
 ///   progress told the share done; false stops
 ///
