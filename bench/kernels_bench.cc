@@ -79,6 +79,23 @@ __attribute__((target("avx2"))) void PeakInt8Avx2(benchmark::State& state) {
   state.counters["GOP/s"] = Rate(Giga(64 * 10 * 10000));
 }
 
+/// 16 chains of vpdpbusd: 128 operations each.
+__attribute__((target("avx512f,avx512vnni"))) void PeakInt8Avx512(benchmark::State& state) {
+  __m512i a = _mm512_set1_epi8(3);
+  for (auto _ : state) {
+    __m512i sum[16] = {};
+    for (int i = 0; i < 10000; ++i) {
+#pragma GCC unroll 16
+      for (int j = 0; j < 16; ++j) {
+        asm volatile("" : "+v"(a));
+        sum[j] = _mm512_dpbusd_epi32(sum[j], a, a);
+      }
+    }
+    for (const __m512i& s : sum) benchmark::DoNotOptimize(s);
+  }
+  state.counters["GOP/s"] = Rate(Giga(128 * 16 * 10000));
+}
+
 /// 12 chains of vfmadd231ps: 16 operations each.
 __attribute__((target("avx2,fma"))) void PeakFloatAvx2(benchmark::State& state) {
   __m256 a = _mm256_set1_ps(0.5f);
@@ -174,6 +191,8 @@ void Register() {
     benchmark::RegisterBenchmark("peak/avx2/int8", PeakInt8Avx2);
     benchmark::RegisterBenchmark("peak/avx2/float32", PeakFloatAvx2);
   }
+  if (FindKernelSet("avx512") != nullptr)
+    benchmark::RegisterBenchmark("peak/avx512/int8", PeakInt8Avx512);
 #endif
   constexpr DType kTypes[] = {
       DType::kF32,     DType::kF16,    DType::kBF16,  DType::kQ4_0,    DType::kQ4_1,

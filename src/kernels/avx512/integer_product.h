@@ -26,22 +26,20 @@ MOXIE_INLINE __m512i Broadcast(const void* p) {
   return _mm512_set1_epi32(static_cast<int>(x86::LoadU32(p)));
 }
 
-/// What the offsets subtract from the integer sums of group `g` of `V` tiles and `T` tokens, and
-/// what the high bytes add: a row in each lane.
+/// Adds what the high bytes of group `g` of `V` tiles and `T` tokens do: a row in each lane.
 template <int kGroup, int V, int T>
-MOXIE_INLINE void StartSums(const Tile* tiles, const ActivationChunk* x, int64_t x_stride, int g,
-                            const int32_t (*start)[16], __m512i (&sums)[T][V]) {
+MOXIE_INLINE void AddHighProducts(const Tile* tiles, const ActivationChunk* x, int64_t x_stride,
+                                  int g, __m512i (&sums)[T][V]) {
   MOXIE_UNROLL
   for (int t = 0; t < T; ++t) {
     const ActivationChunk& xt = x[t * x_stride];
     const int32_t quad = xt.spared[g * kGroup / 32];
     const __m512i high = Broadcast((kGroup == 32 ? xt.high32 : xt.high16) + g);
-    const __m512i first = Broadcast(start[t] + g);
     MOXIE_UNROLL
     for (int v = 0; v < V; ++v) {
       const __m512i products =
           _mm512_dpbusd_epi32(_mm512_setzero_si512(), tiles[v].Codes(quad), high);
-      sums[t][v] = _mm512_add_epi32(_mm512_slli_epi32(products, 8), first);
+      sums[t][v] = _mm512_add_epi32(sums[t][v], _mm512_slli_epi32(products, 8));
     }
   }
 }
@@ -72,21 +70,29 @@ template <int kGroup, bool kHasMin, int V, int T, class AddLow>
 MOXIE_INLINE void MultiplyTiles(const Tile* tiles, int offset, const ActivationChunk* x,
                                 int64_t x_stride, AddLow add_low, float* sums,
                                 int64_t sums_stride) {
-  alignas(64) int32_t start[T][16];
+  alignas(64) int32_t start[T][16];  // What the offsets subtract.
   __m512 sum[T][V];
+  uint32_t has_high = 0;
   MOXIE_UNROLL
   for (int t = 0; t < T; ++t) {
     const ActivationChunk& xt = x[t * x_stride];
     const __m512i x_sums = kGroup == 16 ? _mm512_loadu_si512(xt.sums16)
                                         : _mm512_castsi256_si512(x86::Load256(xt.sums32));
     _mm512_store_si512(start[t], _mm512_mullo_epi32(x_sums, _mm512_set1_epi32(-offset)));
+    has_high |= xt.has_high;
     MOXIE_UNROLL
     for (int v = 0; v < V; ++v) sum[t][v] = _mm512_load_ps(sums + t * sums_stride + v * kLanes);
   }
   for (int g = 0; g < tiles[0].groups; ++g) {
     __m512i integers[T][V];
-    StartSums<kGroup, V, T>(tiles, x, x_stride, g, start, integers);
+    MOXIE_UNROLL
+    for (int t = 0; t < T; ++t) {
+      MOXIE_UNROLL
+      for (int v = 0; v < V; ++v) integers[t][v] = Broadcast(start[t] + g);
+    }
     add_low(g, integers);
+    if ((has_high >> (g * kGroup / 32) & 1) != 0)
+      AddHighProducts<kGroup, V, T>(tiles, x, x_stride, g, integers);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
       const ActivationChunk& xt = x[t * x_stride];

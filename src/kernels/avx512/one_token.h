@@ -68,19 +68,22 @@ MOXIE_INLINE Halves UnsignedCodes(const uint8_t* chunk, int step) {
 }
 
 /// 128 activations: their low bytes, and the high ones of the four quads that have them.
+template <bool kHasHigh>
 struct ActivationStep {
   Halves low;
-  Halves high;
+  Halves high;  // Zeros without kHasHigh.
 
   MOXIE_INLINE ActivationStep Load(const ActivationChunk& x, int step) {
     const int8_t* bytes = x.low + kStepElements * step;
     Halves high = {.first = _mm512_setzero_si512(), .second = _mm512_setzero_si512()};
-    MOXIE_UNROLL
-    for (int i = 0; i < 4; ++i) {
-      const int g = 4 * step + i;
-      const auto lane = static_cast<__mmask16>(1u << (4 * i + x.spared[g] % 4));
-      high.first = _mm512_mask_set1_epi32(high.first, lane, x.high16[2 * g]);
-      high.second = _mm512_mask_set1_epi32(high.second, lane, x.high16[2 * g + 1]);
+    if constexpr (kHasHigh) {
+      MOXIE_UNROLL
+      for (int i = 0; i < 4; ++i) {
+        const int g = 4 * step + i;
+        const auto lane = static_cast<__mmask16>(1u << (4 * i + x.spared[g] % 4));
+        high.first = _mm512_mask_set1_epi32(high.first, lane, x.high16[2 * g]);
+        high.second = _mm512_mask_set1_epi32(high.second, lane, x.high16[2 * g + 1]);
+      }
     }
     return {.low = HalvesOf(_mm512_loadu_si512(bytes), _mm512_loadu_si512(bytes + 64)),
             .high = high};
@@ -88,18 +91,26 @@ struct ActivationStep {
 };
 
 /// The products of codes and activations, added up by four columns of each half.
-MOXIE_INLINE Halves Products(const Halves& codes, const ActivationStep& x) {
-  const __m512i zero = _mm512_setzero_si512();
-  const __m512i first = _mm512_dpbusd_epi32(zero, codes.first, x.high.first);
-  const __m512i second = _mm512_dpbusd_epi32(zero, codes.second, x.high.second);
-  return {.first = _mm512_dpbusd_epi32(_mm512_slli_epi32(first, 8), codes.first, x.low.first),
-          .second = _mm512_dpbusd_epi32(_mm512_slli_epi32(second, 8), codes.second, x.low.second)};
+template <bool kHasHigh>
+MOXIE_INLINE Halves Products(const Halves& codes, const ActivationStep<kHasHigh>& x) {
+  Halves sums = {.first = _mm512_setzero_si512(), .second = _mm512_setzero_si512()};
+  if constexpr (kHasHigh) {
+    sums.first = _mm512_slli_epi32(_mm512_dpbusd_epi32(sums.first, codes.first, x.high.first), 8);
+    sums.second =
+        _mm512_slli_epi32(_mm512_dpbusd_epi32(sums.second, codes.second, x.high.second), 8);
+  }
+  return {.first = _mm512_dpbusd_epi32(sums.first, codes.first, x.low.first),
+          .second = _mm512_dpbusd_epi32(sums.second, codes.second, x.low.second)};
 }
 
 /// The same by eight columns, four of each half.
-MOXIE_INLINE __m512i ProductsOfBoth(const Halves& codes, const ActivationStep& x) {
-  __m512i sum = _mm512_dpbusd_epi32(_mm512_setzero_si512(), codes.first, x.high.first);
-  sum = _mm512_slli_epi32(_mm512_dpbusd_epi32(sum, codes.second, x.high.second), 8);
+template <bool kHasHigh>
+MOXIE_INLINE __m512i ProductsOfBoth(const Halves& codes, const ActivationStep<kHasHigh>& x) {
+  __m512i sum = _mm512_setzero_si512();
+  if constexpr (kHasHigh) {
+    sum = _mm512_dpbusd_epi32(sum, codes.first, x.high.first);
+    sum = _mm512_slli_epi32(_mm512_dpbusd_epi32(sum, codes.second, x.high.second), 8);
+  }
   sum = _mm512_dpbusd_epi32(sum, codes.first, x.low.first);
   return _mm512_dpbusd_epi32(sum, codes.second, x.low.second);
 }
@@ -135,11 +146,11 @@ MOXIE_INLINE __m512 AddGroup(__m512 sum, __m512i integers, const RowScales& scal
 }
 
 /// `sum` and the terms of 128 columns of the selected chunk of kLanes rows.
-template <class Format, class Chunk>
+template <class Format, bool kHasHigh, class Chunk>
 MOXIE_INLINE __m512 AddStep(__m512 sum, const Chunk& chunk, const RowScales& scales,
                             const ActivationChunk& x, int step) {
   constexpr int kSums = 32 / Format::kGroup;  // of each 32 columns
-  const ActivationStep xs = ActivationStep::Load(x, step);
+  const auto xs = ActivationStep<kHasHigh>::Load(x, step);
   __m512i integers[kSums][4];
   MOXIE_UNROLL
   for (int k = 0; k < 4; ++k) {
@@ -185,7 +196,9 @@ void MultiplyOneToken(const WeightMatrix& weights, int64_t row, int64_t row_end,
     chunk.Select(c);
     UnpackScales<Format>(chunk, scales);
     for (int step = 0; 4 * step < chunk.groups(); ++step) {
-      sum = AddStep<Format>(sum, chunk, scales, x[c], step);
+      sum = (x[c].has_high >> (4 * step) & 15) == 0
+                ? AddStep<Format, false>(sum, chunk, scales, x[c], step)
+                : AddStep<Format, true>(sum, chunk, scales, x[c], step);
     }
   }
   const int64_t rows = x86::Min(kLanes, row_end - row);
