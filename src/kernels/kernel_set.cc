@@ -34,6 +34,8 @@ constexpr KernelSet kAvx512 = {
     .needs = "AVX-512 F, BW, DQ, VL and VNNI",
     MOXIE_KERNELS_OF(avx512),
     .quantize = avx512::Quantize,
+    .packed_rows = avx512::PackedRowsOf,
+    .pack = avx512::Pack,
 };
 
 constexpr KernelSet kAmxBatchInvariant = [] {
@@ -42,6 +44,8 @@ constexpr KernelSet kAmxBatchInvariant = [] {
   set.usable = [] { return UsableCpuFeatures().amx; };
   set.needs = "AVX-512 VNNI, VBMI and BF16, AMX tiles and the system's permission to use them";
   set.matmul = amx::MatMul;
+  set.packed_rows = nullptr;  // Tiles of bfloat16 are unpacked from rows as they are stored.
+  set.pack = nullptr;
   return set;
 }();
 

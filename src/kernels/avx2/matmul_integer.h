@@ -67,10 +67,12 @@ MOXIE_INLINE void UnpackGroups(const Rows& rows, int i, Tile<typename Rows::Form
   using Format = typename Rows::Format;
   constexpr int kVectors = kCodeVectors<Format>;
   if constexpr (Rows::kPacked && HasWholeCodes<Format>) {
-    const int64_t offset = OffsetOf(rows, Format::WholeCodes, i);
+    const int64_t offset = x86::OffsetOf(rows, Format::WholeCodes, i);
     MOXIE_UNROLL
-    for (int k = 0; k < kVectors; ++k)
-      tile.Store(at * kVectors + k, v, rows.WidenedPair(offset + 2 * k));
+    for (int k = 0; k < kVectors; ++k) {
+      const __m128i pairs = Load128(rows.At(offset + 2 * k));
+      tile.Store(at * kVectors + k, v, _mm256_cvtepi8_epi16(pairs));
+    }
   } else {
     constexpr int kCodes = 8 * kUnpackedGroups<Rows>;
     __m256i codes[kCodes];

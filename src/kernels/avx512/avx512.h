@@ -17,4 +17,7 @@ MOXIE_DECLARE_KERNELS
 void Quantize(DType type, const float* x, int64_t elements, const float* importance,
               std::byte* out);
 
+int64_t PackedRowsOf(DType type);
+void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out);
+
 }  // namespace moxie::avx512

@@ -1,7 +1,6 @@
 #pragma once
 
-#include "kernels/avx512/chunk.h"
-#include "kernels/avx512/tile.h"
+#include "kernels/avx512/packed.h"
 
 // The product of quantised weights and activations in chunks. For each output, with c the chunks of
 // 256 columns and g the scale groups of a chunk, both in order:
@@ -160,10 +159,19 @@ struct Unpacking {
                                  int64_t x_stride, int64_t tokens, float* sums);
 };
 
+/// UnpackTile or UnpackPackedTile; null where rows are never packed.
+template <class Format, bool kPacked>
+constexpr auto kUnpackTile = [] {
+  if constexpr (!kPacked) return UnpackTile<Format>;
+  else if constexpr (IsPacked<Format>) return UnpackPackedTile<Format>;
+  else return decltype(&UnpackTile<Format>){};
+}();
+
 template <class Unit>
-Unpacking UnpackingOf(DType type) {
-  return x86::ForFormat(type, []<class Format>(Format) -> Unpacking {
-    return {.unpack = UnpackTile<Format>,
+Unpacking UnpackingOf(const WeightMatrix& weights) {
+  const bool packed = weights.packed_rows != 0;
+  return x86::ForFormat(weights.type, [packed]<class Format>(Format) -> Unpacking {
+    return {.unpack = packed ? kUnpackTile<Format, true> : kUnpackTile<Format, false>,
             .offset = kUnsignedOffset<Format>,
             .multiply = {MultiplyTokens<Unit, Format::kGroup, Format::kHasMin, 1>,
                          MultiplyTokens<Unit, Format::kGroup, Format::kHasMin, 2>,
@@ -203,7 +211,7 @@ void MatMulWith(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                 const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {
   const auto* x = reinterpret_cast<const ActivationChunk*>(activations);
   const int64_t chunks = (weights.cols + kChunkElements - 1) / kChunkElements;
-  const Unpacking format = UnpackingOf<Unit>(weights.type);
+  const Unpacking format = UnpackingOf<Unit>(weights);
   for (int64_t token = 0; token < tokens; token += kTokenBatch) {
     for (int64_t row = row_begin; row < row_end; row += kTileVectors * kLanes) {
       MultiplyRows(format, weights, row, row_end, x + token * chunks,

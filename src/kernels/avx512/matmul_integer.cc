@@ -14,6 +14,13 @@ OneTokenMultiplier OneTokenMultiplierOf(DType type) {
       type, []<class Format>(Format) -> OneTokenMultiplier { return MultiplyOneToken<Format>; });
 }
 
+OneTokenMultiplier PackedMultiplierOf(DType type) {
+  return x86::ForFormat(type, []<class Format>(Format) -> OneTokenMultiplier {
+    if constexpr (IsPacked<Format>) return MultiplyOnePackedToken<Format>;
+    return nullptr;  // Never packed.
+  });
+}
+
 }  // namespace
 
 bool HasIntegerProduct(DType type) { return OneTokenMultiplierOf(type) != nullptr; }
@@ -25,7 +32,8 @@ void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_e
     return;
   }
   const auto* x = reinterpret_cast<const ActivationChunk*>(activations);
-  const OneTokenMultiplier multiply = OneTokenMultiplierOf(weights.type);
+  const OneTokenMultiplier multiply = weights.packed_rows == 0 ? OneTokenMultiplierOf(weights.type)
+                                                               : PackedMultiplierOf(weights.type);
   for (int64_t row = row_begin; row < row_end; row += kLanes) {
     multiply(weights, row, row_end, x, out);
   }

@@ -1,7 +1,6 @@
 #pragma once
 
-#include "kernels/avx512/chunk.h"
-#include "kernels/avx512/tile.h"
+#include "kernels/avx512/group_sum.h"
 
 // The product for one token, which would not repay a tile: codes are multiplied as they lie in
 // their rows, and the sums of sixteen rows are brought side by side. The order of what is rounded
@@ -124,27 +123,6 @@ MOXIE_INLINE __m512i SumQuarters(const __m512i (&v)[4]) {
   return _mm512_add_epi32(_mm512_unpacklo_epi64(v01, v23), _mm512_unpackhi_epi64(v01, v23));
 }
 
-/// `sum` and the terms of group `g`; `integers` are without what the offset subtracts.
-template <class Format>
-MOXIE_INLINE __m512 AddGroup(__m512 sum, __m512i integers, const RowScales& scales,
-                             const ActivationChunk& x, int g) {
-  constexpr bool kSixteen = Format::kGroup == 16;
-  if constexpr (kUnsignedOffset<Format> != 0) {
-    // Unsigned: of activations that are no numbers the sum is the least integer.
-    const auto x_sum = static_cast<uint32_t>((kSixteen ? x.sums16 : x.sums32)[g]);
-    const auto offset = static_cast<int32_t>(x_sum * uint32_t{kUnsignedOffset<Format>});
-    integers = _mm512_sub_epi32(integers, _mm512_set1_epi32(offset));
-  }
-  const __m512 x_scale = _mm512_set1_ps(x.scale[g * Format::kGroup / 32]);
-  const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(integers), x_scale);
-  sum = _mm512_fmadd_ps(products, scales.Scale(g), sum);
-  if constexpr (Format::kHasMin) {
-    const float x_sum = (kSixteen ? x.scaled_sums16 : x.scaled_sums32)[g];
-    sum = _mm512_fmadd_ps(scales.Min(g), _mm512_set1_ps(x_sum), sum);
-  }
-  return sum;
-}
-
 /// `sum` and the terms of 128 columns of the selected chunk of kLanes rows.
 template <class Format, bool kHasHigh, class Chunk>
 MOXIE_INLINE __m512 AddStep(__m512 sum, const Chunk& chunk, const RowScales& scales,
@@ -201,8 +179,7 @@ void MultiplyOneToken(const WeightMatrix& weights, int64_t row, int64_t row_end,
                 : AddStep<Format, true>(sum, chunk, scales, x[c], step);
     }
   }
-  const int64_t rows = x86::Min(kLanes, row_end - row);
-  _mm512_mask_storeu_ps(out + row, static_cast<__mmask16>((1u << rows) - 1), sum);
+  StoreRows(out + row, sum, row_end - row);
 }
 
 }  // namespace

@@ -17,6 +17,8 @@ struct RowScales {
   alignas(64) float scale[kChunkElements / 16][kLanes];
   alignas(64) float min[kChunkElements / 16][kLanes];  ///< where the format has them
 
+  void SetScale(int g, int, __m512 values) { _mm512_store_ps(scale[g], values); }
+  void SetMin(int g, int, __m512 values) { _mm512_store_ps(min[g], values); }
   __m512 Scale(int g) const { return _mm512_load_ps(scale[g]); }
   __m512 Min(int g) const { return _mm512_load_ps(min[g]); }
 };

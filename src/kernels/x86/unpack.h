@@ -15,8 +15,7 @@
 //   Scales     scale and min of groups 8 * half .. 8 * half + 7 of a chunk
 //   Codes      the codes of elements 32 * i .. 32 * i + 31, a byte each
 //   CodesFrom  Codes, of bytes that source.Load(their offset in the chunk) gives: any 32-bit word
-//   of
-//              the result comes from the same word of what is loaded (optional)
+//              of the result comes from the same word of what is loaded (optional)
 //   LowNibbles, FifthBits  where codes of five bits lie, if as nibbles and 32 bits (optional)
 //   WholeCodes where they lie, if as 32 bytes (optional)
 //   Nibbles    where they lie, if in 16 bytes: the first half in the low nibbles, the other in the

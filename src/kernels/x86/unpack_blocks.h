@@ -2,7 +2,7 @@
 
 #include <cstddef>
 
-#include "kernels/x86/vectors.h"
+#include "kernels/x86/eight_lanes.h"
 #include "quant/blocks.h"
 #include "quant/codebooks.h"
 
@@ -23,8 +23,9 @@ struct Format {
 };
 
 /// Codes of up to 8 bits, under `mask`, at position `shift` of each byte.
-MOXIE_INLINE __m256i CodesAt(__m256i bytes, int shift, char mask) {
-  return _mm256_and_si256(_mm256_srli_epi16(bytes, shift), _mm256_set1_epi8(mask));
+template <class L = EightLanes>
+MOXIE_INLINE typename L::Ints CodesAt(typename L::Ints bytes, int shift, int mask) {
+  return L::And(L::Right16(bytes, shift), L::Set8(mask));
 }
 
 // ---- 32 elements a block ------------------------------------------------------------------------
@@ -132,11 +133,12 @@ struct UnpackMXFP4 : Format<BlockMXFP4, 32, 5, 12> {
   static constexpr const auto& kValues = kMxfp4Values;
 
   /// 2^(e - 128): the exponent field e - 1, and for e < 2 a subnormal of one bit.
-  MOXIE_INLINE __m256 ScaleOf(__m256i e) {
-    const __m256i normal = _mm256_slli_epi32(_mm256_sub_epi32(e, _mm256_set1_epi32(1)), 23);
-    const __m256i subnormal = _mm256_sllv_epi32(_mm256_set1_epi32(0x00200000), e);
-    const __m256i is_normal = _mm256_cmpgt_epi32(e, _mm256_set1_epi32(1));
-    return _mm256_castsi256_ps(_mm256_blendv_epi8(subnormal, normal, is_normal));
+  template <class L = EightLanes>
+  MOXIE_INLINE typename L::Floats ScaleOf(typename L::Ints e) {
+    const typename L::Ints one = L::Set32(1);
+    const typename L::Ints normal = L::Left32(L::Sub32(e, one), 23);
+    const typename L::Ints subnormal = L::Left32(L::Set32(0x00200000), e);
+    return L::AsFloats(L::IfGreater32(e, one, normal, subnormal));
   }
   MOXIE_INLINE void Scales(Bytes chunk, int, __m256& scale, __m256&) {
     constexpr int kStride = static_cast<int>(sizeof(Block));
@@ -157,6 +159,7 @@ struct UnpackMXFP4 : Format<BlockMXFP4, 32, 5, 12> {
 
 /// A row's bytes, where CodesFrom takes them from.
 struct RowBytes {
+  using Lanes = EightLanes;
   Bytes chunk;
   __m256i Load(int64_t offset) const { return Load256(chunk + offset); }
 };
@@ -185,9 +188,9 @@ struct UnpackQ2_K : Format<BlockQ2_K, 16, 4, 0, true> {
     scale = ScaledU8(HalfAt(chunk + offsetof(Block, d)), codes & 0x0f0f0f0f0f0f0f0full);
     min = ScaledU8(-HalfAt(chunk + offsetof(Block, dmin)), (codes >> 4) & 0x0f0f0f0f0f0f0f0full);
   }
-  template <class Source>
-  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
-    return CodesAt(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
+  template <class Source, class L = typename Source::Lanes>
+  MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
+    return CodesAt<L>(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
   }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
@@ -202,11 +205,11 @@ struct UnpackQ3_K : Format<BlockQ3_K, 16, 4, 4> {
     scale = ScaledSixBits(HalfAt(chunk + offsetof(Block, d)),
                           _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<int64_t>(codes))));
   }
-  template <class Source>
-  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
-    const __m256i low = CodesAt(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
-    const __m256i high = CodesAt(source.Load(offsetof(Block, hmask)), i, 1);
-    return _mm256_or_si256(low, _mm256_slli_epi16(high, 2));
+  template <class Source, class L = typename Source::Lanes>
+  MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
+    const typename L::Ints low = CodesAt<L>(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
+    const typename L::Ints high = CodesAt<L>(source.Load(offsetof(Block, hmask)), i, 1);
+    return L::Or(low, L::Left16(high, 2));
   }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
@@ -226,26 +229,26 @@ struct MinKBlocks : Format<Block, 32, bits, 0, true> {
     scale = ScaledU8(HalfAt(chunk + offsetof(Block, d)), (p0 & 0x3f3f3f3fu) | scale_high << 32);
     min = ScaledU8(-HalfAt(chunk + offsetof(Block, dmin)), (p1 & 0x3f3f3f3fu) | min_high << 32);
   }
-  template <class Source>
-  MOXIE_INLINE __m256i LowCodes(const Source& source, int i) {
-    return CodesAt(source.Load(offsetof(Block, q) + 32 * (i / 2)), 4 * (i % 2), 15);
+  template <class Source, class L = typename Source::Lanes>
+  MOXIE_INLINE typename L::Ints LowCodes(const Source& source, int i) {
+    return CodesAt<L>(source.Load(offsetof(Block, q) + 32 * (i / 2)), 4 * (i % 2), 15);
   }
 };
 
 struct UnpackQ4_K : MinKBlocks<BlockQ4_K, 4> {
   MOXIE_INLINE Bytes NibblePairs(Bytes chunk, int i) { return chunk + offsetof(Block, q) + 32 * i; }
-  template <class Source>
-  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
+  template <class Source, class L = typename Source::Lanes>
+  MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
     return LowCodes(source, i);
   }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
 
 struct UnpackQ5_K : MinKBlocks<BlockQ5_K, 5> {
-  template <class Source>
-  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
-    const __m256i high = CodesAt(source.Load(offsetof(Block, high)), i, 1);
-    return _mm256_or_si256(LowCodes(source, i), _mm256_slli_epi16(high, 4));
+  template <class Source, class L = typename Source::Lanes>
+  MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
+    const typename L::Ints high = CodesAt<L>(source.Load(offsetof(Block, high)), i, 1);
+    return L::Or(LowCodes(source, i), L::Left16(high, 4));
   }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };
@@ -255,12 +258,12 @@ struct UnpackQ6_K : Format<BlockQ6_K, 16, 6, 32> {
     scale = ScaledI8(HalfAt(chunk + offsetof(Block, d)),
                      LoadU64(chunk + offsetof(Block, scales) + 8 * half));
   }
-  template <class Source>
-  MOXIE_INLINE __m256i CodesFrom(const Source& source, int i) {
-    const __m256i low_bytes = source.Load(offsetof(Block, low) + 64 * (i / 4) + 32 * (i % 2));
-    const __m256i low = CodesAt(low_bytes, 4 * (i / 2 % 2), 15);
-    const __m256i high = CodesAt(source.Load(offsetof(Block, high) + 32 * (i / 4)), 2 * (i % 4), 3);
-    return _mm256_or_si256(low, _mm256_slli_epi16(high, 4));
+  template <class Source, class L = typename Source::Lanes>
+  MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
+    const auto low_bytes = source.Load(offsetof(Block, low) + 64 * (i / 4) + 32 * (i % 2));
+    const typename L::Ints low = CodesAt<L>(low_bytes, 4 * (i / 2 % 2), 15);
+    const typename L::Ints high = CodesAt<L>(source.Load(offsetof(Block, high) + 32 * (i / 4)), 2 * (i % 4), 3);
+    return L::Or(low, L::Left16(high, 4));
   }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }
 };

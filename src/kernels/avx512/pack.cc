@@ -1,0 +1,20 @@
+#include "kernels/x86/pack_rows.h"
+
+#include "kernels/avx512/avx512.h"
+
+namespace moxie::avx512 {
+namespace {
+
+constexpr int kRows = 16;
+
+x86::Runs RunsOf(DType type) { return x86::RunsOf(type, 4); }
+
+}  // namespace
+
+int64_t PackedRowsOf(DType type) { return RunsOf(type).run[0].count == 0 ? 0 : kRows; }
+
+void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out) {
+  x86::PackRows<kRows>(RunsOf(type), row_bytes, rows, out);
+}
+
+}  // namespace moxie::avx512

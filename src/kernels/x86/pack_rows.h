@@ -1,0 +1,93 @@
+#pragma once
+
+#include <cstddef>
+
+#include "core/dtype.h"
+#include "kernels/x86/vectors.h"
+#include "quant/blocks.h"
+
+// How rows are packed for a set that reads a row in each lane (packed_rows.h).
+
+namespace moxie::x86 {
+namespace {
+
+/// Pieces of a block that stay whole: runs of `count` pieces of `bytes` each, in order.
+struct Run {
+  int count;
+  int bytes;
+};
+struct Runs {
+  Run run[2];
+};
+
+/// Scales apart, the rest by what one vector of rows takes: four bytes of codes, or two where each is
+/// to be widened or a half follows.
+template <class Block>
+constexpr Runs RunsOf(int first_count, int first_bytes, int other_bytes) {
+  const int rest = static_cast<int>(sizeof(Block)) - first_count * first_bytes;
+  return {{{first_count, first_bytes}, {rest / other_bytes, other_bytes}}};
+}
+
+/// A type's pieces; none where its rows are not packed. Codes of 8 bits come `whole_bytes` a piece.
+constexpr Runs RunsOf(DType type, int whole_bytes) {
+  switch (type) {
+    case DType::kQ4_0:
+      return RunsOf<BlockQ4_0>(1, 2, 4);
+    case DType::kQ4_1:
+      return RunsOf<BlockQ4_1>(2, 2, 4);
+    case DType::kQ5_0:
+      return RunsOf<BlockQ5_0>(1, 2, 4);
+    case DType::kQ5_1:
+      return RunsOf<BlockQ5_1>(2, 2, 4);
+    case DType::kQ8_0:
+      return RunsOf<BlockQ8_0>(1, 2, whole_bytes);
+    case DType::kIQ4_NL:
+      return RunsOf<BlockIQ4_NL>(1, 2, 4);
+    case DType::kMXFP4:
+      return RunsOf<BlockMXFP4>(1, 1, 4);
+    case DType::kQ2_K:
+      return RunsOf<BlockQ2_K>(offsetof(BlockQ2_K, d) / 4, 4, 2);
+    case DType::kQ3_K:
+      return RunsOf<BlockQ3_K>(offsetof(BlockQ3_K, d) / 4, 4, 2);
+    case DType::kQ4_K:
+      return RunsOf<BlockQ4_K>(2, 2, 4);
+    case DType::kQ5_K:
+      return RunsOf<BlockQ5_K>(2, 2, 4);
+    case DType::kQ6_K:
+      return RunsOf<BlockQ6_K>(offsetof(BlockQ6_K, d) / 4, 4, 2);
+    case DType::kIQ4_XS:
+      return RunsOf<BlockIQ4_XS>(2, 2, 4);
+    default:
+      return {};
+  }
+}
+
+template <int kRows, int bytes>
+MOXIE_INLINE void PackRun(int count, const std::byte*& from, int64_t row_bytes, std::byte*& to) {
+  for (int i = 0; i < count; ++i, from += bytes) {
+    MOXIE_UNROLL
+    for (int r = 0; r < kRows; ++r, to += bytes) CopyBytes(to, from + r * row_bytes, bytes);
+  }
+}
+
+/// Packs kRows rows, so that each piece lies beside those of the other rows.
+template <int kRows>
+void PackRows(const Runs& runs, int64_t row_bytes, const std::byte* rows, std::byte* out) {
+  for (const std::byte* const end = rows + row_bytes; rows < end;) {
+    for (const Run& run : runs.run) {
+      switch (run.bytes) {
+        case 1:
+          PackRun<kRows, 1>(run.count, rows, row_bytes, out);
+          break;
+        case 2:
+          PackRun<kRows, 2>(run.count, rows, row_bytes, out);
+          break;
+        default:
+          PackRun<kRows, 4>(run.count, rows, row_bytes, out);
+      }
+    }
+  }
+}
+
+}  // namespace
+}  // namespace moxie::x86

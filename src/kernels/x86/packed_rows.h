@@ -1,0 +1,75 @@
+#pragma once
+
+#include "core/matrix.h"
+#include "kernels/x86/chunk_of_rows.h"
+
+namespace moxie::x86 {
+namespace {
+
+#define MOXIE_MEMBER inline __attribute__((always_inline))
+
+/// Rows as pack_rows.h packs them, as many as L (eight_lanes.h) has lanes: the pieces of their
+/// blocks one after another, so that the piece at `offset` of a row lies at kLanes * offset. `row`
+/// is a multiple of kLanes, as are the matrix's rows. Offsets are those of a row's own bytes, in its
+/// selected chunk.
+template <class L, class F>
+class PackedRows {
+ public:
+  using Lanes = L;
+  using Format = F;
+  static constexpr bool kPacked = true;
+  static constexpr int kRows = L::kLanes;
+
+  PackedRows(const WeightMatrix& weights, int64_t row, int64_t row_end) : cols_(weights.cols) {
+    Move(weights, row, row_end);
+  }
+
+  void Move(const WeightMatrix& weights, int64_t row, int64_t row_end) {
+    const int64_t last = (row_end - 1) / kRows * kRows;
+    rows_ = reinterpret_cast<const uint8_t*>(weights.row(Min(row, last)));
+  }
+
+  void Select(int64_t c) {
+    chunk_ = rows_ + kRows * c * kBytes;
+    groups_ = static_cast<int>(Min(cols_ - c * kChunkElements, kChunkElements) / 32);
+  }
+
+  /// As ChunkOfRows::Prefetch.
+  MOXIE_MEMBER void Prefetch(int i) const {
+    constexpr int64_t kShare = kRows * kBytes / 8;
+    const uint8_t* begin = chunk_ + i * kShare + kAheadBytes;
+    MOXIE_UNROLL
+    for (int64_t line = 0; line < kShare; line += 64)
+      _mm_prefetch(reinterpret_cast<const char*>(begin + line), _MM_HINT_T0);
+  }
+
+  int groups() const { return groups_; }
+  const uint8_t* Base() const { return chunk_; }
+
+  /// 16-bit floats at `offset`, 16-bit words, bytes: each in 32 bits.
+  MOXIE_MEMBER typename L::Floats Halves(int64_t offset) const { return L::HalvesAt(At(offset)); }
+  MOXIE_MEMBER typename L::Ints WidenedWords(int64_t offset) const {
+    return L::WordsAt(At(offset));
+  }
+  MOXIE_MEMBER typename L::Ints WidenedBytes(int64_t offset) const {
+    return L::BytesAt(At(offset));
+  }
+  MOXIE_MEMBER typename L::Ints Word(int64_t offset) const { return L::Load(At(offset)); }
+  MOXIE_MEMBER void FourWords(int64_t offset, typename L::Ints (&out)[4]) const {
+    MOXIE_UNROLL
+    for (int k = 0; k < 4; ++k) out[k] = Word(offset + 4 * k);
+  }
+  MOXIE_MEMBER const uint8_t* At(int64_t offset) const { return chunk_ + kRows * offset; }
+
+ private:
+  static constexpr int64_t kBytes =
+      kChunkElements / F::Block::kElements * static_cast<int64_t>(sizeof(typename F::Block));
+
+  int64_t cols_;
+  const uint8_t* rows_;
+  const uint8_t* chunk_ = nullptr;
+  int groups_ = 0;
+};
+
+}  // namespace
+}  // namespace moxie::x86
