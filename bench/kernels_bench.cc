@@ -25,7 +25,7 @@ namespace moxie {
 namespace {
 
 constexpr int64_t kCols = 2048;
-constexpr int64_t kTaskRows = 64;
+constexpr int64_t kTaskRows = 96;  // As in the engine.
 constexpr int64_t kElementsInMemory = int64_t{1} << 28;  // Far more than the last cache holds.
 
 double Giga(int64_t count) { return static_cast<double>(count) * 1e-9; }
@@ -162,9 +162,9 @@ void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
                              activations.data() + format.BytesOf(t));
   std::vector<float> out(static_cast<size_t>(tokens * rows));
   for (auto _ : state) {
-    pool.ParallelFor(rows / kTaskRows, [&](int64_t i, int) {
-      set->matmul(format, weights, i * kTaskRows, (i + 1) * kTaskRows, activations.data(), tokens,
-                  out.data(), rows);
+    pool.ParallelFor((rows + kTaskRows - 1) / kTaskRows, [&](int64_t i, int) {
+      set->matmul(format, weights, i * kTaskRows, std::min(rows, (i + 1) * kTaskRows),
+                  activations.data(), tokens, out.data(), rows);
     });
     benchmark::ClobberMemory();
   }
