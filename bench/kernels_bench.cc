@@ -25,7 +25,7 @@ namespace moxie {
 namespace {
 
 constexpr int64_t kCols = 2048;
-constexpr int64_t kTaskRows = 96;  // As in the engine.
+constexpr int64_t kTaskRows = 96;                        // As in the engine.
 constexpr int64_t kElementsInMemory = int64_t{1} << 28;  // Far more than the last cache holds.
 
 double Giga(int64_t count) { return static_cast<double>(count) * 1e-9; }

@@ -207,9 +207,9 @@ bool IsBfloat16(const KernelSet& set, const ActivationFormat& format) {
 /// with a constant part has two terms for each weight.
 ///
 /// Integer activations have steps, each 32 their own: the second largest / 127, but not below the
-/// largest / 32600; bytes spare the largest only if it is above twice the second (AVX-512: the largest
-/// outside its quad, at most the second), else it sets the step. Each activation is within half a
-/// step and what rounding up to 32767 steps to float32 adds, at most 2^-7 of one.
+/// largest / 32600; bytes spare the largest only if it is above twice the second (AVX-512: the
+/// largest outside its quad, at most the second), else it sets the step. Each activation is within
+/// half a step and what rounding up to 32767 steps to float32 adds, at most 2^-7 of one.
 ///
 /// bfloat16 has 8 significant bits: a weight, which float32 rounds before, errs by at
 /// most 2^-8 + 2^-23 of itself, an activation by 2^-8, so a product by 2^-7 + 2^-16 + 2^-22 of

@@ -1,6 +1,5 @@
-#include "kernels/x86/pack_rows.h"
-
 #include "kernels/avx2/avx2.h"
+#include "kernels/x86/pack_rows.h"
 
 namespace moxie::avx2 {
 namespace {

@@ -7,8 +7,8 @@
 #include "kernels/x86/unpack.h"
 
 // Where the bytes of eight rows lie, read with a row in each 32-bit lane of a vector: rows as they
-// are stored, or packed for this (x86/packed_rows.h). Offsets are those of a row's own bytes, in its
-// selected chunk.
+// are stored, or packed for this (x86/packed_rows.h). Offsets are those of a row's own bytes, in
+// its selected chunk.
 
 namespace moxie::avx2 {
 namespace {

@@ -14,8 +14,8 @@ constexpr float kLeastSpared = 2.0f;
 ///
 /// where only the quad (four consecutive elements) that holds the largest magnitude may have high
 /// bytes, and has them where that is above kLeastSpared times the others. Then its elements have 16
-/// bits and the scale is that of the other 28: real activations have single large values among small
-/// ones, and sparing them the byte cuts the error of plain 8-bit blocks of 32 many times
+/// bits and the scale is that of the other 28: real activations have single large values among
+/// small ones, and sparing them the byte cuts the error of plain 8-bit blocks of 32 many times
 /// (Kullback-Leibler divergence of SmolLM2's tokens) for one ninth more products.
 ///
 /// 32 activations below 2^-100 count as zeros; if one is an infinity or a NaN, the scale is NaN. A

@@ -162,9 +162,12 @@ struct Unpacking {
 /// UnpackTile or UnpackPackedTile; null where rows are never packed.
 template <class Format, bool kPacked>
 constexpr auto kUnpackTile = [] {
-  if constexpr (!kPacked) return UnpackTile<Format>;
-  else if constexpr (IsPacked<Format>) return UnpackPackedTile<Format>;
-  else return decltype(&UnpackTile<Format>){};
+  if constexpr (!kPacked)
+    return UnpackTile<Format>;
+  else if constexpr (IsPacked<Format>)
+    return UnpackPackedTile<Format>;
+  else
+    return decltype(&UnpackTile<Format>){};
 }();
 
 template <class Unit>

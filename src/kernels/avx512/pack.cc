@@ -1,6 +1,5 @@
-#include "kernels/x86/pack_rows.h"
-
 #include "kernels/avx512/avx512.h"
+#include "kernels/x86/pack_rows.h"
 
 namespace moxie::avx512 {
 namespace {

@@ -61,8 +61,8 @@ MOXIE_INLINE __m512 AddColumns(__m512 sum, const __m512i (&codes)[8], const RowS
       MOXIE_UNROLL
       for (int k = 0; k < 8; ++k) _mm512_store_si512(quads[k], codes[k]);
       const __m512i high = broadcast((kHalves == 1 ? x.high32 : x.high16) + g);
-      const __m512i products = _mm512_dpbusd_epi32(
-          _mm512_setzero_si512(), _mm512_load_si512(quads[x.spared[i] % 8]), high);
+      const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(),
+                                                   _mm512_load_si512(quads[x.spared[i] % 8]), high);
       all = _mm512_add_epi32(all, _mm512_slli_epi32(products, 8));
     }
     sum = AddGroup<Format>(sum, all, scales, x, g);

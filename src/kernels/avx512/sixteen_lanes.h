@@ -32,9 +32,7 @@ struct SixteenLanes {
   MOXIE_INLINE Ints IfBit8(Ints v, Ints bit, Ints value) {
     return _mm512_maskz_mov_epi8(_mm512_test_epi8_mask(v, bit), value);
   }
-  MOXIE_INLINE Ints Shuffle8(Ints bytes, Ints places) {
-    return _mm512_shuffle_epi8(bytes, places);
-  }
+  MOXIE_INLINE Ints Shuffle8(Ints bytes, Ints places) { return _mm512_shuffle_epi8(bytes, places); }
 
   MOXIE_INLINE Floats ToFloats(Ints v) { return _mm512_cvtepi32_ps(v); }
   MOXIE_INLINE Floats AsFloats(Ints v) { return _mm512_castsi512_ps(v); }

@@ -37,9 +37,7 @@ struct EightLanes {
     return _mm256_and_si256(_mm256_cmpeq_epi8(_mm256_and_si256(v, bit), bit), value);
   }
   /// Of each 128 bits, the bytes that `places` name.
-  MOXIE_INLINE Ints Shuffle8(Ints bytes, Ints places) {
-    return _mm256_shuffle_epi8(bytes, places);
-  }
+  MOXIE_INLINE Ints Shuffle8(Ints bytes, Ints places) { return _mm256_shuffle_epi8(bytes, places); }
 
   MOXIE_INLINE Floats ToFloats(Ints v) { return _mm256_cvtepi32_ps(v); }
   MOXIE_INLINE Floats AsFloats(Ints v) { return _mm256_castsi256_ps(v); }

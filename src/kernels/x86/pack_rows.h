@@ -20,8 +20,8 @@ struct Runs {
   Run run[2];
 };
 
-/// Scales apart, the rest by what one vector of rows takes: four bytes of codes, or two where each is
-/// to be widened or a half follows.
+/// Scales apart, the rest by what one vector of rows takes: four bytes of codes, or two where each
+/// is to be widened or a half follows.
 template <class Block>
 constexpr Runs RunsOf(int first_count, int first_bytes, int other_bytes) {
   const int rest = static_cast<int>(sizeof(Block)) - first_count * first_bytes;

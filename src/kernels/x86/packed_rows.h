@@ -10,8 +10,8 @@ namespace {
 
 /// Rows as pack_rows.h packs them, as many as L (eight_lanes.h) has lanes: the pieces of their
 /// blocks one after another, so that the piece at `offset` of a row lies at kLanes * offset. `row`
-/// is a multiple of kLanes, as are the matrix's rows. Offsets are those of a row's own bytes, in its
-/// selected chunk.
+/// is a multiple of kLanes, as are the matrix's rows. Offsets are those of a row's own bytes, in
+/// its selected chunk.
 template <class L, class F>
 class PackedRows {
  public:

@@ -41,7 +41,7 @@ MOXIE_INLINE int64_t OffsetOf(const Rows& rows, const uint8_t* (*field)(const ui
 
 /// What unpacked codes are above those of the weights.
 template <class Format, bool kUnsigned>
-constexpr int kCodeOffset = kUnsigned && Format::kBits == 8 ? 128 : Format::kOffset;
+constexpr int kCodeOffset = kUnsigned&& Format::kBits == 8 ? 128 : Format::kOffset;
 
 /// The codes of elements of which the low four bits are `nibbles`.
 template <class Format, bool kUnsigned, class L>
@@ -71,8 +71,7 @@ template <class L>
 MOXIE_INLINE typename L::Ints FifthBits(typename L::Ints bits, int q) {
   const __m128i lanes = _mm_setr_epi32(0, 0x04040404, 0x08080808, 0x0c0c0c0c);
   const typename L::Ints byte = L::Add8(L::SetQuarters(lanes), L::Set8(q / 2));
-  const typename L::Ints bit =
-      L::Set32(q % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
+  const typename L::Ints bit = L::Set32(q % 2 == 0 ? 0x08040201 : static_cast<int>(0x80402010));
   return L::IfBit8(L::Shuffle8(bits, byte), bit, L::Set8(16));
 }
 
@@ -203,7 +202,7 @@ MOXIE_INLINE void LoadLaneScales(UnpackQ3_K, const Rows& rows, int v, Scales& sc
     const int byte = 8 * (g % 4);
     scales.SetScale(g, v,
                     ScaledSixBits<L>(d, BitsAt<L>(p[1 + g % 8 / 4], byte + 4 * (g / 8), 4),
-                                  BitsAt<L>(p[3], byte + 2 * (g / 4), 2)));
+                                     BitsAt<L>(p[3], byte + 2 * (g / 4), 2)));
   }
 }
 

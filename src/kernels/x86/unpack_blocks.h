@@ -207,7 +207,8 @@ struct UnpackQ3_K : Format<BlockQ3_K, 16, 4, 4> {
   }
   template <class Source, class L = typename Source::Lanes>
   MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
-    const typename L::Ints low = CodesAt<L>(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
+    const typename L::Ints low =
+        CodesAt<L>(source.Load(offsetof(Block, q) + 32 * (i / 4)), 2 * (i % 4), 3);
     const typename L::Ints high = CodesAt<L>(source.Load(offsetof(Block, hmask)), i, 1);
     return L::Or(low, L::Left16(high, 2));
   }
@@ -262,7 +263,8 @@ struct UnpackQ6_K : Format<BlockQ6_K, 16, 6, 32> {
   MOXIE_INLINE typename L::Ints CodesFrom(const Source& source, int i) {
     const auto low_bytes = source.Load(offsetof(Block, low) + 64 * (i / 4) + 32 * (i % 2));
     const typename L::Ints low = CodesAt<L>(low_bytes, 4 * (i / 2 % 2), 15);
-    const typename L::Ints high = CodesAt<L>(source.Load(offsetof(Block, high) + 32 * (i / 4)), 2 * (i % 4), 3);
+    const typename L::Ints high =
+        CodesAt<L>(source.Load(offsetof(Block, high) + 32 * (i / 4)), 2 * (i % 4), 3);
     return L::Or(low, L::Left16(high, 4));
   }
   MOXIE_INLINE __m256i Codes(Bytes chunk, int i) { return CodesFrom(RowBytes{chunk}, i); }

@@ -82,6 +82,7 @@ template <class Vector>
 #undef _mm512_cvtepi32_ps
 #undef _mm512_cvtepi8_epi32
 #undef _mm512_cvtepu16_epi32
+#undef _mm512_cvtepu8_epi32
 #undef _mm512_cvtph_ps
 #undef _mm512_cvtps_epi32
 #undef _mm512_cvtps_pd
@@ -133,6 +134,9 @@ MOXIE_EMULATED __m512i _mm512_cvtepi8_epi32(__m128i v) {
 }
 MOXIE_EMULATED __m512i _mm512_cvtepu8_epi16(__m256i v) {
   return moxie::emulated::Map<__m512i, uint16_t, uint8_t>(v, [](uint8_t x) { return x; });
+}
+MOXIE_EMULATED __m512i _mm512_cvtepu8_epi32(__m128i v) {
+  return moxie::emulated::Map<__m512i, int32_t, uint8_t>(v, [](uint8_t x) { return x; });
 }
 MOXIE_EMULATED __m512i _mm512_cvtepu16_epi32(__m256i v) {
   return moxie::emulated::Map<__m512i, int32_t, uint16_t>(v, [](uint16_t x) { return x; });
