@@ -5,7 +5,7 @@
 namespace moxie::avx512 {
 
 /// With so much above the next, a peak is worth bits of its own.
-constexpr float kLeastSpared = 2.0f;
+constexpr float kLeastSpared = 1.5f;
 
 /// 256 activations as integers, the form in which quantised weights meet them. Of each 32 elements,
 /// g = i / 32,
