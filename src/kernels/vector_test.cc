@@ -172,7 +172,7 @@ void ForEachAttentionShape(Check check) {
                                           : std::vector<int64_t>{1, 7, 8, 17, 64, 80, 128, 192};
     for (const int64_t dim : dims) {
       for (const int64_t rows : {1, 3, 6, 33}) {
-        for (const int64_t queries : {1, 2, 3, 4, 8}) {
+        for (const int64_t queries : {1, 2, 3, 4, 7, 8}) {
           SCOPED_TRACE(std::string(NameOf(type)) + " dim " + std::to_string(dim) + " rows " +
                        std::to_string(rows) + " queries " + std::to_string(queries));
           check(type, dim, rows, queries);

@@ -10,6 +10,7 @@ struct Floats {
   using Vector = __m256;
   static constexpr int64_t kLanes = 8;
 
+  MOXIE_INLINE Vector InRegister(Vector v) { return x86::InRegister(v); }
   MOXIE_INLINE Vector Zero() { return _mm256_setzero_ps(); }
   MOXIE_INLINE Vector Set(float x) { return _mm256_set1_ps(x); }
   MOXIE_INLINE Vector Load(const float* p) { return _mm256_loadu_ps(p); }
@@ -42,6 +43,8 @@ struct Floats {
   MOXIE_INLINE Vector KeepNaN(Vector v, Vector x) {
     return _mm256_blendv_ps(v, x, _mm256_cmp_ps(x, x, _CMP_UNORD_Q));
   }
+
+  MOXIE_INLINE void Transpose(Vector (&v)[8]) { Transpose8x8(v); }
 
   MOXIE_INLINE float HalfAt(const void* p) { return x86::HalfAt(p); }
   MOXIE_INLINE Vector FromHalf(const void* p) { return _mm256_cvtph_ps(Load128(p)); }

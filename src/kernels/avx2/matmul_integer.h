@@ -347,7 +347,8 @@ void MatMat(const Product<Rows>& product, int64_t row, int64_t row_end, int64_t 
   for (int64_t t = 0; t < tokens; ++t) {
     float* out = product.out + (token + t) * product.out_stride + row;
     const float* panel = sums + t / kPanelTokens * kSums;
-    CopyBytes(out, panel + t % kPanelTokens * kTileRows, count * 4);
+    for (int64_t r = 0; r < count; r += kRows)
+      StoreRows(out + r, _mm256_load_ps(panel + t % kPanelTokens * kTileRows + r), count - r);
   }
 }
 

@@ -97,7 +97,9 @@ void QuantizeGroup(const float* x, int g, ActivationChunk* chunk) {
   const __m512i first = split(a, 0);
   const __m512i second = split(b, 1);
   const int32_t sums[2] = {SumOfInts(first), SumOfInts(second)};
-  const int32_t sum = SumOfInts(_mm512_add_epi32(first, second));
+  // Unsigned: of what is no number, sums wrap round.
+  const auto sum =
+      static_cast<int32_t>(static_cast<uint32_t>(sums[0]) + static_cast<uint32_t>(sums[1]));
   const auto high = static_cast<int32_t>(x86::LoadU32(high_bytes + 4 * group.spared));
   chunk->high32[g] = high;
   chunk->sums32[g] = sum;

@@ -14,6 +14,7 @@ struct Floats {
   using Vector = __m512;
   static constexpr int64_t kLanes = 16;
 
+  MOXIE_INLINE Vector InRegister(Vector v) { return x86::InRegister(v); }
   MOXIE_INLINE Vector Zero() { return _mm512_setzero_ps(); }
   MOXIE_INLINE Vector Set(float x) { return _mm512_set1_ps(x); }
   MOXIE_INLINE Vector Load(const float* p) { return _mm512_loadu_ps(p); }
@@ -42,6 +43,33 @@ struct Floats {
   }
   MOXIE_INLINE Vector KeepNaN(Vector v, Vector x) {
     return _mm512_mask_mov_ps(v, _mm512_cmp_ps_mask(x, x, _CMP_UNORD_Q), x);
+  }
+
+  MOXIE_INLINE void Transpose(Vector (&v)[16]) {
+    // Within each 128 bits of each four rows, then the quarters of the four fours.
+    Vector rows[16];
+    MOXIE_UNROLL
+    for (int i = 0; i < 16; i += 4) {
+      const Vector low01 = _mm512_unpacklo_ps(v[i], v[i + 1]);
+      const Vector high01 = _mm512_unpackhi_ps(v[i], v[i + 1]);
+      const Vector low23 = _mm512_unpacklo_ps(v[i + 2], v[i + 3]);
+      const Vector high23 = _mm512_unpackhi_ps(v[i + 2], v[i + 3]);
+      rows[i] = _mm512_shuffle_ps(low01, low23, 0x44);
+      rows[i + 1] = _mm512_shuffle_ps(low01, low23, 0xee);
+      rows[i + 2] = _mm512_shuffle_ps(high01, high23, 0x44);
+      rows[i + 3] = _mm512_shuffle_ps(high01, high23, 0xee);
+    }
+    MOXIE_UNROLL
+    for (int k = 0; k < 4; ++k) {  // rows[4 f + k] has elements k, 4 + k, 8 + k, 12 + k of four f.
+      const Vector even01 = _mm512_shuffle_f32x4(rows[k], rows[4 + k], 0x88);
+      const Vector odd01 = _mm512_shuffle_f32x4(rows[k], rows[4 + k], 0xdd);
+      const Vector even23 = _mm512_shuffle_f32x4(rows[8 + k], rows[12 + k], 0x88);
+      const Vector odd23 = _mm512_shuffle_f32x4(rows[8 + k], rows[12 + k], 0xdd);
+      v[k] = _mm512_shuffle_f32x4(even01, even23, 0x88);
+      v[8 + k] = _mm512_shuffle_f32x4(even01, even23, 0xdd);
+      v[4 + k] = _mm512_shuffle_f32x4(odd01, odd23, 0x88);
+      v[12 + k] = _mm512_shuffle_f32x4(odd01, odd23, 0xdd);
+    }
   }
 
   MOXIE_INLINE float HalfAt(const void* p) { return x86::HalfAt(p); }

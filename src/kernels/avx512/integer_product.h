@@ -203,8 +203,11 @@ MOXIE_INLINE void MultiplyRows(const Unpacking& format, const WeightMatrix& weig
     }
     format.multiply[vectors - 1](tiles, format.offset, x + c, chunks, tokens, sums);
   }
-  for (int64_t t = 0; t < tokens; ++t) {
-    x86::CopyBytes(out + t * out_stride + row, sums + t * vectors * kLanes, rows * 4);
+  for (int64_t t = 0; t < tokens; ++t) {  // A copy of unknown length would be a slow instruction.
+    for (int64_t r = 0; r < rows; r += kLanes) {
+      StoreRows(out + t * out_stride + row + r, _mm512_load_ps(sums + t * vectors * kLanes + r),
+                rows - r);
+    }
   }
 }
 

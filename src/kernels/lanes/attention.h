@@ -5,8 +5,8 @@
 #include "quant/blocks.h"
 
 // KernelSet's attention_scores and attention_values. Queries and rows meet in tiles that fill the
-// registers: a row that is loaded (and decoded) once serves several queries. Tiles change nothing
-// in the order in which one score or sum adds up.
+// registers: a row that is loaded (and decoded) once serves several queries. Tiles, and rows laid
+// side by side for many queries, change nothing in the order in which one score or sum adds up.
 
 namespace moxie::lanes {
 namespace {
@@ -79,7 +79,7 @@ MOXIE_INLINE void ScoreTile(const CacheRows& keys, int64_t row, const float* que
       MOXIE_UNROLL
       for (int q = 0; q < Q; ++q) x[q] = F::Load(queries + q * keys.dim + d + F::kLanes * j);
       MOXIE_UNROLL
-      for (int r = 0; r < R; ++r) add(x, Row::At(k[r], d, j), r);
+      for (int r = 0; r < R; ++r) add(x, F::InRegister(Row::At(k[r], d, j)), r);
     }
   }
   for (; d + F::kLanes <= keys.dim; d += F::kLanes) {
@@ -104,9 +104,10 @@ MOXIE_INLINE void ScoreTile(const CacheRows& keys, int64_t row, const float* que
   }
 }
 
+/// Scores against all rows, queries in threes.
 template <class Row>
-void Scores(const CacheRows& keys, const float* queries, int64_t count, float scale, float* scores,
-            int64_t stride) {
+void ScoresOfRows(const CacheRows& keys, const float* queries, int64_t count, float scale,
+                  float* scores, int64_t stride) {
   int64_t q = 0;
   for (; q + 3 <= count; q += 3) {
     for (int64_t row = 0; row < keys.rows; row += 4)
@@ -121,6 +122,140 @@ void Scores(const CacheRows& keys, const float* queries, int64_t count, float sc
       ScoreTile<Row, 1, 8>(keys, row, queries + q * keys.dim, scale, scores + q * stride, stride);
   }
 }
+
+// ---- scores of many queries: rows side by side --------------------------------------------------
+
+/// A vector set that can transpose kLanes of its vectors.
+template <class F>
+concept HasTranspose = requires(typename F::Vector (&v)[F::kLanes]) {
+  F::Transpose(v);
+};
+
+constexpr int kColumnVectors = 2;  // Of rows side by side; with two queries they fill registers.
+constexpr int64_t kMaxColumnDim = 256;
+constexpr int64_t kLeastColumnQueries = 6;  // Fewer do not repay transposing.
+
+/// Sums of `Q` queries with rows that lie side by side.
+template <class F, int Q>
+struct SideBySide {
+  typename F::Vector at[Q][kColumnVectors];
+
+  MOXIE_INLINE SideBySide Add(const SideBySide& a, const SideBySide& b) {
+    SideBySide sum;
+    MOXIE_UNROLL
+    for (int q = 0; q < Q; ++q) {
+      MOXIE_UNROLL
+      for (int v = 0; v < kColumnVectors; ++v) sum.at[q][v] = F::Add(a.at[q][v], b.at[q][v]);
+    }
+    return sum;
+  }
+};
+
+/// What lane `lane` of ScoreTile's accumulators adds up. `columns` is [dim][kColumnVectors *
+/// kLanes].
+template <class F, int Q>
+MOXIE_INLINE SideBySide<F, Q> LaneSum(const float* columns, const float* queries, int64_t dim,
+                                      int lane) {
+  constexpr int64_t kWidth = kColumnVectors * F::kLanes;
+  SideBySide<F, Q> sum;
+  MOXIE_UNROLL
+  for (int q = 0; q < Q; ++q) {
+    MOXIE_UNROLL
+    for (int v = 0; v < kColumnVectors; ++v) sum.at[q][v] = F::Zero();
+  }
+  for (int64_t d = lane; d < dim; d += F::kLanes) {
+    typename F::Vector x[Q];
+    MOXIE_UNROLL
+    for (int q = 0; q < Q; ++q) x[q] = F::Set(queries[q * dim + d]);
+    MOXIE_UNROLL
+    for (int v = 0; v < kColumnVectors; ++v) {
+      const auto elements = F::InRegister(F::Load(columns + d * kWidth + v * F::kLanes));
+      MOXIE_UNROLL
+      for (int q = 0; q < Q; ++q) sum.at[q][v] = F::MulAdd(x[q], elements, sum.at[q][v]);
+    }
+  }
+  return sum;
+}
+
+/// The sum of lanes first, first + 1 .. of eight, added as StoreSums4 does: neighbours, then
+/// neighbouring sums; of sixteen, first those eight apart.
+template <class F, int Q, int first, int count>
+MOXIE_INLINE SideBySide<F, Q> LaneSums(const float* columns, const float* queries, int64_t dim) {
+  using Sums = SideBySide<F, Q>;
+  if constexpr (count > 1) {
+    return Sums::Add(LaneSums<F, Q, first, count / 2>(columns, queries, dim),
+                     LaneSums<F, Q, first + count / 2, count / 2>(columns, queries, dim));
+  } else if constexpr (F::kLanes == 16) {
+    return Sums::Add(LaneSum<F, Q>(columns, queries, dim, first),
+                     LaneSum<F, Q>(columns, queries, dim, first + 8));
+  } else {
+    static_assert(F::kLanes == 8);
+    return LaneSum<F, Q>(columns, queries, dim, first);
+  }
+}
+
+/// Scores of `Q` queries against the `rows` first of the rows in `columns`.
+template <class F, int Q>
+void ScoreColumns(const float* columns, const float* queries, int64_t dim, float scale,
+                  float* scores, int64_t stride, int64_t rows) {
+  const auto sums = LaneSums<F, Q, 0, 8>(columns, queries, dim);
+  MOXIE_UNROLL
+  for (int q = 0; q < Q; ++q) {
+    MOXIE_UNROLL
+    for (int v = 0; v < kColumnVectors; ++v) {
+      const int64_t left = rows - v * F::kLanes;
+      if (left > 0)
+        StoreUpTo<F>(scores + q * stride + v * F::kLanes, F::Mul(sums.at[q][v], F::Set(scale)),
+                     left);
+    }
+  }
+}
+
+/// The rows from `row` on, the last repeated, as columns.
+template <class Row>
+MOXIE_INLINE void TransposeRows(const CacheRows& keys, int64_t row, float* columns) {
+  using F = typename Row::Floats;
+  constexpr int64_t kWidth = kColumnVectors * F::kLanes;
+  for (int64_t at = 0; at < kWidth; at += F::kLanes) {
+    for (int64_t d = 0; d < keys.dim; d += F::kLanes) {
+      typename F::Vector v[F::kLanes];
+      MOXIE_UNROLL
+      for (int r = 0; r < F::kLanes; ++r)
+        v[r] = Row::At(keys.data + Min(row + at + r, keys.rows - 1) * keys.stride, d, 0);
+      F::Transpose(v);
+      MOXIE_UNROLL
+      for (int i = 0; i < F::kLanes; ++i) F::Store(columns + (d + i) * kWidth + at, v[i]);
+    }
+  }
+}
+
+template <class Row>
+void Scores(const CacheRows& keys, const float* queries, int64_t count, float scale, float* scores,
+            int64_t stride) {
+  using F = typename Row::Floats;
+  if constexpr (HasTranspose<F>) {
+    if (count >= kLeastColumnQueries && keys.dim <= kMaxColumnDim && keys.dim % F::kLanes == 0) {
+      constexpr int64_t kWidth = kColumnVectors * F::kLanes;
+      alignas(64) float columns[kMaxColumnDim * kWidth];
+      for (int64_t row = 0; row < keys.rows; row += kWidth) {
+        TransposeRows<Row>(keys, row, columns);
+        int64_t q = 0;
+        for (; q + 2 <= count; q += 2) {
+          ScoreColumns<F, 2>(columns, queries + q * keys.dim, keys.dim, scale,
+                             scores + q * stride + row, stride, keys.rows - row);
+        }
+        if (q < count) {
+          ScoreColumns<F, 1>(columns, queries + q * keys.dim, keys.dim, scale,
+                             scores + q * stride + row, stride, keys.rows - row);
+        }
+      }
+      return;
+    }
+  }
+  ScoresOfRows<Row>(keys, queries, count, scale, scores, stride);
+}
+
+// ---- values -------------------------------------------------------------------------------------
 
 /// `V` vectors of sums from d on of `Q` queries stay in registers over all rows.
 template <class Row, int Q, int V>
@@ -141,7 +276,7 @@ MOXIE_INLINE void AddRows(const CacheRows& values, int64_t d, const float* weigh
     for (int q = 0; q < Q; ++q) weight[q] = F::Set(weights[q * stride + i]);
     MOXIE_UNROLL
     for (int v = 0; v < V; ++v) {
-      const Vector elements = Row::At(row, d, v);
+      const Vector elements = F::InRegister(Row::At(row, d, v));
       MOXIE_UNROLL
       for (int q = 0; q < Q; ++q) sum[q][v] = F::MulAdd(weight[q], elements, sum[q][v]);
     }
@@ -181,16 +316,26 @@ void AddToQueries(const CacheRows& values, const float* weights, int64_t stride,
   for (int q = 0; q < Q; ++q) AddTails<Row>(values, d, weights + q * stride, out + q * values.dim);
 }
 
+/// Rows pass the first-level cache once, whatever the number of queries.
+constexpr int64_t kBlockBytes = 16 << 10;
+
 template <class Row>
 void Values(const CacheRows& values, const float* weights, int64_t stride, int64_t count,
             float* out) {
-  int64_t q = 0;
-  for (; q + 3 <= count; q += 3)
-    AddToQueries<Row, 3>(values, weights + q * stride, stride, out + q * values.dim);
-  for (; q + 2 <= count; q += 2)
-    AddToQueries<Row, 2>(values, weights + q * stride, stride, out + q * values.dim);
-  for (; q < count; ++q)
-    AddToQueries<Row, 1>(values, weights + q * stride, stride, out + q * values.dim);
+  CacheRows block = values;
+  const int64_t most = count <= 3 ? values.rows : kBlockBytes / 4 / values.dim + 1;
+  for (int64_t row = 0; row < values.rows; row += most) {
+    block.data = values.data + row * values.stride;
+    block.rows = Min(most, values.rows - row);
+    const float* w = weights + row;
+    int64_t q = 0;
+    for (; q + 3 <= count; q += 3)
+      AddToQueries<Row, 3>(block, w + q * stride, stride, out + q * values.dim);
+    for (; q + 2 <= count; q += 2)
+      AddToQueries<Row, 2>(block, w + q * stride, stride, out + q * values.dim);
+    for (; q < count; ++q)
+      AddToQueries<Row, 1>(block, w + q * stride, stride, out + q * values.dim);
+  }
 }
 
 template <class F>

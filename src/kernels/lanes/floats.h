@@ -10,6 +10,7 @@
 //
 //   kLanes                      float32 lanes of an F::Vector
 //   Zero() Set(x)               all lanes
+//   InRegister(v)               v, which no use loads again
 //   Load(p) Store(p, v)         kLanes floats at any address; LoadFirst(p, n), StoreFirst(p, v, n)
 //                               touch n < kLanes of them, the other lanes load as zeros
 //   Add Sub Mul Div Min Max     of two vectors; Min and Max give the second where one is NaN
@@ -20,6 +21,7 @@
 //   KeepNaN(v, x)               v, but x where x is NaN
 //   FromHalf(p) FromBfloat16(p) FromInt8(p)   kLanes numbers at any address, exact
 //   Sum(v)                      of the lanes, always in the same order
+//   Transpose(v)                kLanes vectors (optional)
 //   StoreSums4(p, v, scale, n)  scale * the sums of four vectors' lanes, the first n of them
 //   HalfAt(p)                   one binary16
 //   Doubles                     sums in float64: Doubles() is zero; AddTo(sums, v),

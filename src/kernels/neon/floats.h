@@ -12,6 +12,7 @@ struct Floats {
   using Vector = float32x4_t;
   static constexpr int64_t kLanes = 4;
 
+  MOXIE_INLINE Vector InRegister(Vector v) { return v; }
   MOXIE_INLINE Vector Zero() { return vdupq_n_f32(0.0f); }
   MOXIE_INLINE Vector Set(float x) { return vdupq_n_f32(x); }
   MOXIE_INLINE Vector Load(const float* p) { return vld1q_f32(p); }

@@ -18,9 +18,11 @@
 
 namespace moxie::x86 {
 
-/// Stops the compiler from adding up in another order, which needs more registers than there are.
-static inline __attribute__((always_inline, unused)) __m256i InRegister(__m256i v) {
-  asm("" : "+x"(v));
+/// Keeps a vector in a register: the compiler neither adds up in another order, which needs more of
+/// them, nor loads what several instructions take from memory once for each.
+template <class Vector>
+static inline __attribute__((always_inline, unused)) Vector InRegister(Vector v) {
+  asm("" : "+v"(v));
   return v;
 }
 

@@ -16,7 +16,10 @@
 
 namespace moxie::x86 {
 
-static inline __m256i InRegister(__m256i v) { return v; }  // Nothing to win here.
+template <class Vector>
+static inline Vector InRegister(Vector v) {  // Nothing to win here.
+  return v;
+}
 
 }  // namespace moxie::x86
 
