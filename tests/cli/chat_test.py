@@ -13,9 +13,8 @@ import time
 import unittest
 
 from command_case import Case
-from python_support import MOXIE
+from python_support import MOXIE, PATIENCE_S
 
-PATIENCE = 60  # seconds; a busy machine is no failure
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 UP, LEFT, HOME, END, DELETE = "\x1b[A", "\x1b[D", "\x1b[H", "\x1b[F", "\x1b[3~"
 
@@ -51,7 +50,7 @@ class Terminal:
 
     def expect(self, pattern):
         """Waits until the pattern has come since the last time, and takes all up to its end."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + PATIENCE_S
         while True:
             found = re.search(pattern, self.seen)
             if found:
@@ -62,7 +61,7 @@ class Terminal:
 
     def ends(self):
         """The exit status."""
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + PATIENCE_S
         while self.read():
             if time.monotonic() > until:
                 os.kill(self.pid, signal.SIGKILL)

@@ -9,10 +9,9 @@ import signal
 import struct
 import subprocess
 import tempfile
-import time
 import unittest
 
-from python_support import MOXIE, ROOT
+from python_support import MOXIE, PATIENCE_S, ROOT, wait_for
 
 MODELS = ROOT / "tests/golden/models"
 
@@ -82,7 +81,7 @@ class Convert(unittest.TestCase):
     def test_bar_on_a_terminal(self):
         ours, theirs = pty.openpty()
         result = subprocess.run([MOXIE, "convert", MODELS / "mixtral", self.folder / "m.gguf"],
-                                stdout=subprocess.PIPE, stderr=theirs, timeout=60)
+                                stdout=subprocess.PIPE, stderr=theirs, timeout=PATIENCE_S)
         os.close(theirs)
         self.assertEqual((result.returncode, result.stdout), (0, b""))
         shown = b""
@@ -108,11 +107,9 @@ class Convert(unittest.TestCase):
         for out in ("o.gguf", "p.gguf"):
             process = subprocess.Popen([MOXIE, "convert", self.folder / "large", self.folder / out,
                                         "--type", "q4_k"], stderr=subprocess.PIPE)
-            until = time.monotonic() + 60
-            while time.monotonic() < until and not list(self.folder.glob(".*.partial")):
-                time.sleep(0.01)
+            wait_for(lambda: list(self.folder.glob(".*.partial")) or process.poll() is not None)
             process.send_signal(signal.SIGINT)
-            _, errors = process.communicate(timeout=60)
+            _, errors = process.communicate(timeout=PATIENCE_S)
             self.assertEqual((process.returncode, errors), (130, b""))
         self.assertEqual([path.name for path in self.folder.iterdir()], ["large"])
 

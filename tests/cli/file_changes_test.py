@@ -12,7 +12,7 @@ import threading
 import time
 import unittest
 
-from python_support import MOXIE, ROOT, moxie
+from python_support import MOXIE, PATIENCE_S, ROOT, moxie
 
 
 class Changes(unittest.TestCase):
@@ -24,9 +24,11 @@ class Changes(unittest.TestCase):
                   "2", "--noise", "0.5")
             arguments = ["run", file, "the", "--raw", "--ignore-eos", "--max-tokens", "300", "--json"]
             shutil.copy(whole, file)
-            begin = time.monotonic()
-            right = json.loads(moxie(*arguments))["ids"]
-            span = time.monotonic() - begin
+            right, span = None, 60.0
+            for _ in range(3):
+                begin = time.monotonic()
+                right = json.loads(moxie(*arguments))["ids"]
+                span = min(span, time.monotonic() - begin)  # The machine may have been busy.
             least = json.loads(moxie("plan", file, "--memory-only", "--json"))["plans"][0]["least_bytes"]
             self.assertIn("experts", json.loads(moxie(*arguments, "--memory", least)))  # On disk.
             ends = {0: 0, 1: 0}
@@ -38,7 +40,7 @@ class Changes(unittest.TestCase):
                 cut = numbers.choice([0, 4096, whole.stat().st_size // 2, whole.stat().st_size - 1])
                 timer = threading.Timer(numbers.random() * span, os.truncate, (file, cut))
                 timer.start()
-                out, err = run.communicate(timeout=60)
+                out, err = run.communicate(timeout=PATIENCE_S)
                 timer.join()
                 self.assertIn(run.returncode, ends, err)
                 ends[run.returncode] += 1

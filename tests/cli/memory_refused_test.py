@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import unittest
 
-from python_support import MOXIE, ROOT, moxie, skip
+from python_support import MOXIE, PATIENCE_S, ROOT, moxie, skip
 
 HOOK = pathlib.Path(os.environ.get("MOXIE_BUILD", ROOT / "build")) / "librefusing_memory.so"
 POINTS = int(os.environ.get("MOXIE_REFUSED_POINTS", "40"))
@@ -25,7 +25,7 @@ if not HOOK.exists():
 
 def call(args, **refusals):
     settings = {f"MOXIE_REFUSE_{name}": str(value) for name, value in refusals.items()}
-    return subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True, timeout=60,
+    return subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True, timeout=PATIENCE_S,
                           stdin=subprocess.DEVNULL,
                           env={**os.environ, "LD_PRELOAD": str(HOOK), **settings})
 

@@ -4,11 +4,10 @@ import pathlib
 import signal
 import subprocess
 import tempfile
-import time
 import unittest
 
 from convert_test import MODELS, write_sparse_mixtral
-from python_support import MOXIE
+from python_support import MOXIE, PATIENCE_S, wait_for
 
 
 def quantize(*args, **kwargs):
@@ -54,11 +53,9 @@ class Quantize(unittest.TestCase):
         process = subprocess.Popen([MOXIE, "quantize", self.folder / "large",
                                     self.folder / "o.gguf", "--type", "q8_0"],
                                    stderr=subprocess.PIPE)
-        until = time.monotonic() + 60
-        while time.monotonic() < until and not list(self.folder.glob(".*.partial")):
-            time.sleep(0.005)
+        wait_for(lambda: list(self.folder.glob(".*.partial")) or process.poll() is not None)
         process.send_signal(signal.SIGINT)
-        _, errors = process.communicate(timeout=60)
+        _, errors = process.communicate(timeout=PATIENCE_S)
         self.assertEqual((process.returncode, errors), (130, b""))
         self.assertEqual([path.name for path in self.folder.iterdir()], ["large"])
 

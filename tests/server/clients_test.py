@@ -7,7 +7,7 @@ import subprocess
 import tempfile
 import unittest
 
-from python_support import enter_venv
+from python_support import PATIENCE_S, enter_venv
 from server import Server, chat_model
 
 class Clients(unittest.TestCase):
@@ -133,7 +133,7 @@ class Clients(unittest.TestCase):
             ["curl", "-sSN", self.server.url + "/v1/chat/completions", "-H",
              "Authorization: Bearer secret", "-d",
              '{"messages":[{"role":"user","content":"hi"}],"max_tokens":3,"stream":true}'],
-            capture_output=True, text=True, timeout=60, check=True)
+            capture_output=True, text=True, timeout=PATIENCE_S, check=True)
         self.assertTrue(run.stdout.startswith("data: {"))
         self.assertTrue(run.stdout.endswith("data: [DONE]\n\n"))
 

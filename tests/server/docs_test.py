@@ -8,7 +8,7 @@ import sys
 import tempfile
 import unittest
 
-from python_support import ROOT
+from python_support import PATIENCE_S, ROOT
 from server import Server, chat_model
 
 DOCUMENT = (ROOT / "docs/server.md").read_text()
@@ -34,7 +34,7 @@ class Examples(unittest.TestCase):
                 command = line.replace("http://127.0.0.1:8080", self.server.url)
                 self.assertNotEqual(command, line)
                 run = subprocess.run(["bash", "-c", command.replace("curl ", "curl -fsS ", 1)],
-                                     capture_output=True, text=True, timeout=60)
+                                     capture_output=True, text=True, timeout=PATIENCE_S)
                 self.assertEqual(run.returncode, 0, run.stderr)
                 self.assertTrue(run.stdout)
 

@@ -5,9 +5,9 @@ import pathlib
 import shutil
 import socket
 import tempfile
-import time
 import unittest
 
+from python_support import PATIENCE_S, wait_for
 from server import GOLDEN, Server
 
 GREEDY = {name: json.loads((GOLDEN / name / "golden.json").read_text())["greedy"][0]
@@ -42,7 +42,7 @@ class Reload(unittest.TestCase):
     def open_stream(self, server, tokens=3000):
         body = json.dumps({"prompt": [5], "max_tokens": tokens, "ignore_eos": True, "stream": True,
                            "temperature": 0}).encode()
-        client = socket.create_connection(("127.0.0.1", server.port), timeout=30)
+        client = socket.create_connection(("127.0.0.1", server.port), timeout=PATIENCE_S)
         client.sendall(b"POST /v1/completions HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n"
                        b"Content-Length: %d\r\n\r\n" % len(body) + body)
         self.assertIn(b" 200 ", client.recv(4096))
@@ -92,16 +92,16 @@ class Slots(unittest.TestCase):
         with Server(GOLDEN / "mixtral", "--parallel", 2, context=LONG) as server:
             self.assertEqual([s["is_processing"] for s in server.get("/slots")], [False, False])
             client = Reload.open_stream(self, server, LONG - 9)
-            deadline = time.monotonic() + 20  # A stream's head comes before its first token.
-            while not (busy := [s for s in server.get("/slots") if s["is_processing"]]):
-                self.assertLess(time.monotonic(), deadline)
+            processing = lambda: [s for s in server.get("/slots") if s["is_processing"]]
+            # A stream's head comes before its first token.
+            wait_for(lambda: any(s["generated_tokens"] > 0 for s in processing()))
+            busy = processing()
             self.assertEqual(len(busy), 1)
             self.assertEqual((busy[0]["prompt_tokens"], busy[0]["prompt_done"]), (1, 1))
             self.assertGreater(busy[0]["generated_tokens"], 0)
             self.assertNotIn("prompt", busy[0])
             client.close()
-            while any(s["is_processing"] for s in server.get("/slots")):
-                self.assertLess(time.monotonic(), deadline)
+            wait_for(lambda: not processing())
 
 
 if __name__ == "__main__":

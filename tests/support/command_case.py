@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 import unittest
 
-from python_support import MOXIE, ROOT
+from python_support import MOXIE, PATIENCE_S, ROOT
 from tiny_gguf import write_tiny_gguf
 
 MODELS = ROOT / "tests/golden/models"
@@ -14,7 +14,7 @@ CACHE = tempfile.TemporaryDirectory()  # Not the user's, for what is measured he
 
 
 def run(*args, stdin=b"", **kwargs):
-    return subprocess.run([MOXIE, *map(str, args)], input=stdin, capture_output=True, timeout=120,
+    return subprocess.run([MOXIE, *map(str, args)], input=stdin, capture_output=True, timeout=PATIENCE_S,
                           env=os.environ | {"XDG_CACHE_HOME": CACHE.name}, **kwargs)
 
 

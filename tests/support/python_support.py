@@ -3,9 +3,21 @@ import os
 import pathlib
 import subprocess
 import sys
+import time
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent.parent
 MOXIE = os.environ.get("MOXIE", str(ROOT / "build/moxie"))
+PATIENCE_S = 240  # Longer than anything takes on a slow and busy machine: what takes so long is stuck.
+
+
+def wait_for(condition, poll_s=0.005):
+    """What the condition gives, once that is true; fails where it never is."""
+    until = time.monotonic() + PATIENCE_S
+    while not (value := condition()):
+        if time.monotonic() > until:
+            raise AssertionError(f"not within {PATIENCE_S} s")
+        time.sleep(poll_s)
+    return value
 
 
 def skip(reason):

@@ -10,7 +10,7 @@ import tempfile
 import threading
 import unittest
 
-from python_support import MOXIE, ROOT
+from python_support import MOXIE, PATIENCE_S, ROOT
 
 GOLDEN = ROOT / "tests/golden/models"
 CACHE = tempfile.TemporaryDirectory()  # Not the user's, for what is measured here is measured in a crowd.
@@ -67,7 +67,7 @@ class Server:
         if self.process.poll() is None:
             self.process.send_signal(signal.SIGTERM)
         try:
-            status = self.process.wait(timeout=60)
+            status = self.process.wait(timeout=PATIENCE_S)
         except subprocess.TimeoutExpired:
             self.process.kill()
             raise
@@ -75,7 +75,7 @@ class Server:
         self.process.stderr.close()
         return status
 
-    def connect(self, timeout=60):
+    def connect(self, timeout=PATIENCE_S):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
 
     def request(self, method, path, body=None, headers=None):
