@@ -1,6 +1,12 @@
 find_package(GTest REQUIRED)
 include(GoogleTest)
 
+# What takes longer has stopped. Sanitizers compute many times as long.
+set(test_patience_s 600)
+if(MOXIE_SANITIZE)
+  set(test_patience_s 1800)
+endif()
+
 # All test programs, without the command line that the slow tests drive.
 add_custom_target(test_programs)
 
@@ -21,7 +27,7 @@ function(moxie_test_program name)
   target_link_libraries(${name} PRIVATE moxie_library nlohmann_json::nlohmann_json GTest::gtest
                                         GTest::gmock GTest::gtest_main)
   gtest_discover_tests(${name} DISCOVERY_MODE PRE_TEST TEST_PREFIX "${test_prefix}"
-                       PROPERTIES TIMEOUT 600)
+                       PROPERTIES TIMEOUT ${test_patience_s})
 endfunction()
 
 file(GLOB folders RELATIVE ${CMAKE_SOURCE_DIR}/src ${CMAKE_SOURCE_DIR}/src/*)
