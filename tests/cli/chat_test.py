@@ -13,7 +13,7 @@ import time
 import unittest
 
 from command_case import Case
-from python_support import MOXIE, PATIENCE_S
+from python_support import MOXIE, PATIENCE_S, wait_for
 
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 UP, LEFT, HOME, END, DELETE = "\x1b[A", "\x1b[D", "\x1b[H", "\x1b[F", "\x1b[3~"
@@ -33,9 +33,13 @@ class Terminal:
         self.status = None
 
     def type(self, keys):
-        # Apart from what comes after: keys at once are a paste, which is one message.
-        time.sleep(0.1)
+        """To the line editor, which takes keys a moment after it has written its prompt: before, the
+        terminal has its own meanings for some of them."""
+        wait_for(lambda: not termios.tcgetattr(self.end)[3] & termios.ICANON)
         os.write(self.end, keys.encode())
+
+    def interrupt(self):
+        os.write(self.end, b"\x03")
 
     def read(self):
         """What has come, or nothing where the program has ended."""
@@ -166,7 +170,7 @@ class Chat(Case):
         terminal = self.chat("--context", "100000", "--max-tokens", "90000", "--ignore-eos")
         terminal.type("go on\r")
         terminal.expect(r"go on\n[^\n]*[^\n>]{20}")  # It answers,
-        terminal.type("\x03")
+        terminal.interrupt()
         terminal.expect(r"\n> $")  # stops,
         saved = self.conversation(terminal)
         self.assertEqual([m["role"] for m in saved["messages"]], ["user", "assistant"])
