@@ -47,14 +47,15 @@ if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MOXIE_SANITIZE)
 endif()
 
 # Tests in Python: tests/<folder>/*_test.py, run with $MOXIE the program under test. Exit status 77
-# is a skip (no reference implementation, no data), with its reason printed.
+# is a skip (no reference implementation, no data), with its reason printed. Some install packages
+# first, which may take most of the time.
 file(GLOB python_tests CONFIGURE_DEPENDS ${CMAKE_SOURCE_DIR}/tests/*/*_test.py)
 foreach(source ${python_tests})
   get_filename_component(folder ${source} DIRECTORY)
   get_filename_component(folder ${folder} NAME)
   get_filename_component(name ${source} NAME_WE)
   add_test(NAME ${folder}.${name} COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${source})
-  set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 900 LABELS slow
+  set_tests_properties(${folder}.${name} PROPERTIES SKIP_RETURN_CODE 77 TIMEOUT 1800 LABELS slow
     ENVIRONMENT "MOXIE=${CMAKE_BINARY_DIR}/moxie;MOXIE_BUILD=${CMAKE_BINARY_DIR};PYTHONPATH=${CMAKE_SOURCE_DIR}/tests/support")
 endforeach()
 add_test(NAME docs.include_table COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAKE_SOURCE_DIR}/scripts/check_includes.py)

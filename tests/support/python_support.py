@@ -55,7 +55,7 @@ def enter_venv(name, *packages):
         # Compiling all that is never imported takes longer than the rest.
         pip = [python, "-m", "pip", "install", "-q", "--disable-pip-version-check", "--no-compile", *packages]
         try:
-            subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=120)
+            subprocess.run([sys.executable, "-m", "venv", venv], check=True, timeout=600)
             subprocess.run(pip, check=True, timeout=600)
         except (subprocess.SubprocessError, OSError) as problem:
             skip(f"{', '.join(packages)} cannot be installed: {problem}")
