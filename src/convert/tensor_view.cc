@@ -12,6 +12,7 @@ namespace moxie {
 namespace {
 
 constexpr size_t kMaxBlockElements = 256;
+constexpr int64_t kElementsTogether = 8192;
 constexpr int64_t kMxfp4Elements = 32;
 constexpr int64_t kMxfp4Bytes = 16;  ///< of a block without its scale
 
@@ -81,19 +82,30 @@ void DecodeColumns(const TensorView& view, int64_t first, int64_t count, float* 
   }
 }
 
-/// Encodes `count` rows of `from`, stored whole one after another, as `type`. `row` has room for
-/// one.
+/// Encodes `count` rows of `from`, stored whole one after another, as `type`. `floats` has room for
+/// them.
 void Recode(DType from_type, const std::byte* from, int64_t count, int64_t columns, DType type,
-            const float* importance, const KernelSet& kernels, float* row, std::byte* out) {
+            const float* importance, const KernelSet& kernels, float* floats, std::byte* out) {
   const int64_t row_bytes = RowBytes(type, columns);
   if (type == from_type) {
     std::memcpy(out, from, static_cast<size_t>(count * row_bytes));
     return;
   }
+  // Encoders look at many blocks at once, so a row that is not a multiple of those would leave some
+  // idle: rows are taken together, as many as the nearest cache holds.
+  const int64_t runs = (count * columns + kElementsTogether - 1) / kElementsTogether;
+  const int64_t rows = (count + runs - 1) / std::max<int64_t>(1, runs);
+  std::vector<float> repeated;
+  if (importance != nullptr && rows > 1) {
+    for (int64_t r = 0; r < rows; ++r)
+      repeated.insert(repeated.end(), importance, importance + columns);
+    importance = repeated.data();
+  }
   const int64_t from_bytes = RowBytes(from_type, columns);
-  for (int64_t r = 0; r < count; ++r) {
-    Dequantize(from_type, from + r * from_bytes, columns, row);
-    kernels.quantize(type, row, columns, importance, out + r * row_bytes);
+  for (int64_t r = 0; r < count; r += rows) {
+    const int64_t elements = std::min(rows, count - r) * columns;
+    Dequantize(from_type, from + r * from_bytes, elements, floats);
+    kernels.quantize(type, floats, elements, importance, out + r * row_bytes);
   }
 }
 

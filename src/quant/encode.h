@@ -4,6 +4,7 @@
 #include "quant/encode_groups.h"
 #include "quant/encode_super_blocks.h"
 #include "quant/encode_tables.h"
+#include "quant/word_search.h"
 
 namespace moxie::lanes {
 namespace {
@@ -40,6 +41,22 @@ void EncodeBlocks(const float* x, int64_t elements, const float* importance, std
     const int64_t whole = left < kElements ? left / Block::kElements : kBatch / kBlockGroups;
     __builtin_memcpy(out, blocks, static_cast<size_t>(whole) * sizeof(Block));
     out += whole * static_cast<int64_t>(sizeof(Block));
+  }
+}
+
+/// EncodeBlocks without importance, in integers.
+template <int N>
+void EncodePlainQ4(const float* x, int64_t elements, std::byte* out) {
+  constexpr int kElements = 32 * kBatch;
+  alignas(64) float batch[kElements];
+  BlockQ4_0 blocks[kBatch];
+  for (int64_t i = 0; i < elements; i += kElements) {
+    const int64_t left = elements - i;
+    ReadGroups<N, 32>(x + i, left, batch);
+    EncodeWordBatch<N>(batch, blocks);
+    const int64_t whole = left < kElements ? left / 32 : kBatch;
+    __builtin_memcpy(out, blocks, static_cast<size_t>(whole) * sizeof(BlockQ4_0));
+    out += whole * static_cast<int64_t>(sizeof(BlockQ4_0));
   }
 }
 
@@ -128,7 +145,11 @@ bool EncodeAs(DType type, const float* x, int64_t elements, const float* importa
       }
       return true;
     case DType::kQ4_0:
-      Encode<N, BlockQ4_0>(x, elements, importance, out);
+      if (importance == nullptr) {
+        EncodePlainQ4<N>(x, elements, out);
+      } else {
+        Encode<N, BlockQ4_0>(x, elements, importance, out);
+      }
       return true;
     case DType::kQ4_1:
       Encode<N, BlockQ4_1>(x, elements, importance, out);

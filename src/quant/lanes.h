@@ -2,7 +2,7 @@
 
 #include <cstddef>
 #include <cstdint>
-#if defined(__AVX__)
+#if defined(__SSE2__)
 #include <immintrin.h>
 #endif
 
@@ -34,12 +34,13 @@ namespace {
 template <int count>
 struct VectorOf;
 
-#define MOXIE_VECTOR_OF(count)                                      \
-  template <>                                                       \
-  struct VectorOf<count> {                                          \
-    typedef float Floats __attribute__((vector_size(4 * (count)))); \
-    typedef int32_t Ints __attribute__((vector_size(4 * (count)))); \
-    typedef int8_t Bytes __attribute__((vector_size(4 * (count)))); \
+#define MOXIE_VECTOR_OF(count)                                       \
+  template <>                                                        \
+  struct VectorOf<count> {                                           \
+    typedef float Floats __attribute__((vector_size(4 * (count))));  \
+    typedef int32_t Ints __attribute__((vector_size(4 * (count))));  \
+    typedef int16_t Words __attribute__((vector_size(4 * (count)))); \
+    typedef int8_t Bytes __attribute__((vector_size(4 * (count))));  \
   };
 MOXIE_VECTOR_OF(4)
 MOXIE_VECTOR_OF(8)
@@ -50,6 +51,8 @@ template <int count>
 using Floats = typename VectorOf<count>::Floats;
 template <int count>
 using Ints = typename VectorOf<count>::Ints;  ///< of a comparison: -1 where it holds, else 0
+template <int count>
+using Words = typename VectorOf<count>::Words;  ///< twice as many
 template <int count>
 using Bytes = typename VectorOf<count>::Bytes;  ///< four times as many
 
@@ -148,6 +151,85 @@ template <class V>
 MOXIE_LANES V SafeInverse(V x) {
   return Abs(x) > 1e-30f ? 1.0f / x : V{};
 }
+
+// ---- Integers of 16 bits -----------------------------------------------------------------------
+
+template <class W>
+using IntsOf = Ints<sizeof(W) / 4>;
+
+// The first and the second word of each lane.
+template <class W>
+MOXIE_LANES IntsOf<W> FirstWords(W words) {
+  return Bits<IntsOf<W>>(words) << 16 >> 16;
+}
+template <class W>
+MOXIE_LANES IntsOf<W> SecondWords(W words) {
+  return Bits<IntsOf<W>>(words) >> 16;
+}
+
+/// a * b / 2^15, rounded to nearest, half up; not of -2^15 twice.
+template <class W>
+MOXIE_LANES W MultiplyRounded(W a, W b) {
+  const auto first = (FirstWords(a) * FirstWords(b) + 0x4000) >> 15;
+  const auto second = (SecondWords(a) * SecondWords(b) + 0x4000) >> 15;
+  return Bits<W>((first & 0xffff) | second << 16);
+}
+
+template <class W>
+MOXIE_LANES W AddSaturated(W a, W b) {
+  const auto saturated = [](IntsOf<W> sum) __attribute__((always_inline)) {
+    const IntsOf<W> below = sum < 32767 ? sum : IntsOf<W>{} + 32767;
+    return below > -32768 ? below : IntsOf<W>{} - 32768;
+  };
+  const auto first = saturated(FirstWords(a) + FirstWords(b));
+  const auto second = saturated(SecondWords(a) + SecondWords(b));
+  return Bits<W>((first & 0xffff) | second << 16);
+}
+
+/// sums + the products of both words of each lane.
+template <class I, class W>
+MOXIE_LANES I AddPairs(I sums, W a, W b) {
+  return sums + FirstWords(a) * FirstWords(b) + SecondWords(a) * SecondWords(b);
+}
+
+// Instructions do just that.
+#if defined(__SSE2__)
+MOXIE_LANES Words<4> MultiplyRounded(Words<4> a, Words<4> b) {
+  const __m128i high = _mm_mulhi_epi16(Bits<__m128i>(a), Bits<__m128i>(b));
+  const __m128i low = _mm_srli_epi16(_mm_mullo_epi16(Bits<__m128i>(a), Bits<__m128i>(b)), 14);
+  return Bits<Words<4>>(
+      _mm_add_epi16(_mm_add_epi16(high, high), _mm_avg_epu16(low, _mm_setzero_si128())));
+}
+MOXIE_LANES Words<4> AddSaturated(Words<4> a, Words<4> b) {
+  return Bits<Words<4>>(_mm_adds_epi16(Bits<__m128i>(a), Bits<__m128i>(b)));
+}
+MOXIE_LANES Ints<4> AddPairs(Ints<4> sums, Words<4> a, Words<4> b) {
+  return sums + Bits<Ints<4>>(_mm_madd_epi16(Bits<__m128i>(a), Bits<__m128i>(b)));
+}
+#endif
+#if defined(__AVX2__)
+MOXIE_LANES Words<8> MultiplyRounded(Words<8> a, Words<8> b) {
+  return Bits<Words<8>>(_mm256_mulhrs_epi16(Bits<__m256i>(a), Bits<__m256i>(b)));
+}
+MOXIE_LANES Words<8> AddSaturated(Words<8> a, Words<8> b) {
+  return Bits<Words<8>>(_mm256_adds_epi16(Bits<__m256i>(a), Bits<__m256i>(b)));
+}
+MOXIE_LANES Ints<8> AddPairs(Ints<8> sums, Words<8> a, Words<8> b) {
+  return sums + Bits<Ints<8>>(_mm256_madd_epi16(Bits<__m256i>(a), Bits<__m256i>(b)));
+}
+#endif
+#if defined(__AVX512VNNI__)
+MOXIE_LANES Words<16> MultiplyRounded(Words<16> a, Words<16> b) {
+  return Bits<Words<16>>(_mm512_mulhrs_epi16(Bits<__m512i>(a), Bits<__m512i>(b)));
+}
+MOXIE_LANES Words<16> AddSaturated(Words<16> a, Words<16> b) {
+  return Bits<Words<16>>(_mm512_adds_epi16(Bits<__m512i>(a), Bits<__m512i>(b)));
+}
+MOXIE_LANES Ints<16> AddPairs(Ints<16> sums, Words<16> a, Words<16> b) {
+  return Bits<Ints<16>>(
+      _mm512_dpwssd_epi32(Bits<__m512i>(sums), Bits<__m512i>(a), Bits<__m512i>(b)));
+}
+#endif
 
 // ---- Half precision, kept as float32 -----------------------------------------------------------
 
