@@ -213,11 +213,8 @@ Result<void> Prober::RunBase() {
   base_.resize(tokens * vocab);
   logits_.resize(base_.size());
   hidden_.resize(parts.weights.layers.size());
-  const double share = 1.0 / static_cast<double>(tokens);
-  expert_use_.assign(hidden_.size(),
-                     std::vector<double>(static_cast<size_t>(parts.config.router.experts),
-                                         share / static_cast<double>(std::max<int64_t>(
-                                                     1, parts.config.router.experts))));
+  choices_.assign(hidden_.size(),
+                  std::vector<Choices>(static_cast<size_t>(parts.config.router.experts)));
   MOXIE_TRY(Run(base_, {.routing = this, .hidden = this}, {}));
   for (size_t t = 0; t < tokens; ++t)
     base_logs_.push_back(LogSumOfExponentials(std::span(base_).subspan(t * vocab, vocab)));
@@ -231,11 +228,30 @@ void Prober::OnHidden(int64_t index, std::span<const float> hidden) {
 
 void Prober::OnRouting(int64_t layer, std::span<const float> /*logits*/,
                        std::span<const int32_t> ids, std::span<const float> weights) {
-  std::vector<double>& use = expert_use_[static_cast<size_t>(layer)];
-  const double share =
-      static_cast<double>(model_.parts().config.router.used) / static_cast<double>(ids.size());
-  for (size_t i = 0; i < ids.size(); ++i)
-    use[static_cast<size_t>(ids[i])] += static_cast<double>(weights[i] * weights[i]) * share;
+  std::vector<Choices>& choices = choices_[static_cast<size_t>(layer)];
+  for (size_t i = 0; i < ids.size(); ++i) {
+    Choices& expert = choices[static_cast<size_t>(ids[i])];
+    expert.count += 1;
+    expert.squares += static_cast<double>(weights[i] * weights[i]);
+  }
+}
+
+std::vector<double> Prober::ExpertUse(int64_t layer, std::span<const float> counts) const {
+  const std::vector<Choices>& choices = choices_[static_cast<size_t>(layer)];
+  const bool longer = counts.size() == choices.size();
+  std::vector<double> times;
+  Choices all;
+  for (size_t e = 0; e < choices.size(); ++e) {
+    times.push_back(1 + (longer ? double{counts[e]} : choices[e].count));
+    all.count += choices[e].count;
+    all.squares += choices[e].squares;
+  }
+  const double usual = all.count > 0 ? all.squares / all.count : 1;
+  const double sum = std::accumulate(times.begin(), times.end(), 0.0);
+  std::vector<double> use;
+  for (size_t e = 0; e < choices.size(); ++e)
+    use.push_back(times[e] / sum * (choices[e].squares + usual) / (choices[e].count + 1));
+  return use;
 }
 
 double Prober::DivergenceFromBase() {

@@ -52,12 +52,13 @@ class Prober final : private HiddenObserver, private RoutingObserver {
   Result<double> Measure(std::span<const ProbeTarget> targets, DType type,
                          const Importance& importance);
 
-  /// How much each expert of a layer counts: the mean over tokens of the square of the weight that
-  /// its output is applied with (0 where it is not chosen), plus a token's share each, so that one
-  /// which these pieces of text do not reach still counts a little.
-  const std::vector<double>& ExpertUse(int64_t layer) const {
-    return expert_use_[static_cast<size_t>(layer)];
-  }
+  /// How much each expert of a layer counts, as shares: how often it is chosen, by the mean square
+  /// of the weight that its output is then applied with. Each is taken to have been chosen once
+  /// more, with the usual weight, so that one that the text does not reach still counts a little.
+  ///
+  ///   counts  [experts] how often a longer text chose each, or empty: these pieces' are taken,
+  ///           in which a rare expert comes up a few times or never
+  std::vector<double> ExpertUse(int64_t layer, std::span<const float> counts) const;
 
   int64_t tokens() const { return static_cast<int64_t>(base_logs_.size()); }
 
@@ -76,9 +77,13 @@ class Prober final : private HiddenObserver, private RoutingObserver {
   Model& model_;
   std::vector<std::vector<int32_t>> pieces_;
   std::vector<std::vector<float>> hidden_;  ///< [layers] of [tokens, dim]: each layer's input
-  std::vector<std::vector<double>> expert_use_;
-  std::vector<float> base_, logits_;  ///< [tokens, vocab]
-  std::vector<double> base_logs_;     ///< [tokens] LogSumOfExponentials
+  struct Choices {
+    double count = 0;
+    double squares = 0;  ///< of the weights
+  };
+  std::vector<std::vector<Choices>> choices_;  ///< [layers, experts]
+  std::vector<float> base_, logits_;           ///< [tokens, vocab]
+  std::vector<double> base_logs_;              ///< [tokens] LogSumOfExponentials
 };
 
 }  // namespace moxie

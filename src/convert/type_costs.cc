@@ -192,6 +192,13 @@ class Costs {
 
   /// The tensors that hold the target's matrices.
   Result<std::vector<Unit>> UnitsOf(const ProbeTarget& target, const Prober& prober) {
+    std::vector<double> use;
+    if (target.experts) {
+      const auto longer = importance_.entries.find(target.names.front());
+      use = prober.ExpertUse(target.layer, longer != importance_.entries.end()
+                                               ? longer->second.counts
+                                               : std::vector<float>());
+    }
     std::vector<Unit> units;
     for (size_t n = 0; n < target.names.size(); ++n) {
       const auto found = by_name_.find(target.names[n]);
@@ -210,10 +217,7 @@ class Costs {
         if (!unit.weights.empty())
           piece.importance =
               unit.weights.data() + (matrices > 1 ? static_cast<int64_t>(m) : 0) * tensor.columns();
-        if (target.experts) {
-          const size_t expert = n == 0 ? m : n - 1;
-          piece.use = prober.ExpertUse(target.layer)[expert];
-        }
+        if (target.experts) piece.use = use[n == 0 ? m : n - 1];
         unit.pieces.push_back(std::move(piece));
       }
       units.push_back(std::move(unit));
