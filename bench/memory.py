@@ -13,13 +13,18 @@ usage: bench/memory.py MODEL.gguf [--work decode|sequences|prefill|load] [--budg
              a warm one beside a copy of as many bytes in memory
 
 Each program runs in a control group (v1 or v2) of exactly the budget, with nothing of the file in
-the page cache, and fio reads the same file past it before and after: at random with several sizes
-and depths, of which the one with the best mean over all samples counts. Tokens are random and differ.
-Wants root, for groups, and fio; leave the machine alone meanwhile.
+the page cache, and fio reads the same file past it before and after: with several sizes and depths,
+of which the one with the best mean over all samples counts, into registered buffers of huge pages as
+moxie does (small pages cut what the disk is asked for into small pieces, which took a third of the
+rate). Tokens are random and differ. A virtual machine's host takes free memory back within seconds,
+and giving it again can take longer than reading; so before each load as much memory as it needs is
+touched and freed. The report is written after every step. Wants root, for groups, and fio; leave the
+machine alone meanwhile.
 """
 import argparse
 import contextlib
 import json
+import mmap
 import os
 import pathlib
 import statistics
@@ -61,7 +66,9 @@ class Disk:
             out = run_json(["fio", "--name=read", f"--filename={self.path}", "--readonly",
                             f"--rw={self.pattern}", "--direct=1", "--ioengine=io_uring", f"--bs={size}",
                             f"--iodepth={depth}", f"--runtime={self.seconds}", "--time_based",
-                            "--norandommap", "--output-format=json"])
+                            "--norandommap", "--fixedbufs=1", "--registerfiles=1",
+                            "--output-format=json"],
+                           env={**os.environ, "GLIBC_TUNABLES": "glibc.malloc.hugetlb=1"})
             rates.append(out["jobs"][0]["read"]["bw_bytes"])
 
     def best(self):
@@ -142,22 +149,25 @@ def median_of(runs, key):
 
 
 def decode(args):
-    result, lines = {}, [
+    result, lines = args.result, [
         "| group | tokens/s | found | read | fio | share | read / missed | group's peak | " +
         "".join(f"{name} | " for name, _ in args.peer), "|---|---|---|---|---|---|---|---|" +
         "---|" * len(args.peer)]
     for budget in args.budgets:
         disk = Disk(args.model, "randread", RANDOM_READS, args.fio_seconds)
         runs = {"moxie": [], **{name: [] for name, _ in args.peer}}
+        result[budget] = runs
         for _ in range(args.rounds):
             disk.sample()
             report = run_moxie(args, bytes_of(budget), prompt_tokens=args.prompt_tokens,
                                generate_tokens=args.generate_tokens)
             runs["moxie"].append(decoding(args, report))
             disk.sample()
+            save(args)
             for name, path in args.peer:
                 runs[name].append(run_peer(path, args, bytes_of(budget)))
-        result[budget] = {"fio": disk.to_json(), **runs}
+                save(args)
+            runs["fio"] = disk.to_json()
         _, fio = disk.best()
         mine = runs["moxie"]
         read = median_of(mine, "bytes_per_s")
@@ -168,55 +178,75 @@ def decode(args):
         cells += [f"{median_of(runs[name], 'decode_tokens_per_s'):.3f}" for name, _ in args.peer]
         lines.append("| " + " | ".join(cells) + " |")
         print(lines[-1], file=sys.stderr, flush=True)
-    return result, lines
+    return lines
 
 
 def sequences(args):
-    result, lines = {}, ["| group | one, tokens/s | eight, tokens/s | ratio |", "|---|---|---|---|"]
+    result, lines = args.result, ["| group | one, tokens/s | eight, tokens/s | ratio |", "|---|---|---|---|"]
     for budget in args.budgets:
         runs = {1: [], 8: []}
+        result[budget] = {"one": runs[1], "eight": runs[8]}
         for _ in range(args.rounds):
             for count, reports in runs.items():
                 report = run_moxie(args, bytes_of(budget), prompt_tokens=args.prompt_tokens,
                                    generate_tokens=args.generate_tokens, sequences=count)
                 reports.append(decoding(args, report, count))
+                save(args)
         one, eight = (median_of(reports, "tokens_per_s") for reports in runs.values())
-        result[budget] = {"one": runs[1], "eight": runs[8]}
         lines.append(f"| {budget} | {one:.3f} | {eight:.3f} | {eight / one:.2f} |")
         print(lines[-1], file=sys.stderr, flush=True)
-    return result, lines
+    return lines
 
 
 def prefill(args):
     tokens = 2048
-    result, lines = {}, ["| group | tokens/s | read | fio | kernels | bound | share |",
+    result, lines = args.result, ["| group | tokens/s | read | fio | kernels | bound | share |",
                          "|---|---|---|---|---|---|---|"]
     for budget in args.budgets:
         disk = Disk(args.model, "randread", RANDOM_READS, args.fio_seconds)
         reports = []
+        result[budget] = {"moxie": reports}
         for _ in range(args.rounds):
             disk.sample()
             reports.append(run_moxie(args, bytes_of(budget), prompt_tokens=tokens, generate_tokens=1))
+            save(args)
         disk.sample()
         _, fio = disk.best()
         read = statistics.median(r["experts"]["prefill"]["bytes_read"] for r in reports)
         kernels = statistics.median(r["bound"]["prefill_tokens_per_s"] for r in reports)
         speed = median_of(reports, "prefill_tokens_per_s")
         bound = min(kernels, tokens / (read / fio))
-        result[budget] = {"fio": disk.to_json(), "moxie": reports}
+        result[budget]["fio"] = disk.to_json()
         lines.append(f"| {budget} | {speed:.2f} | {read / (1 << 30):.2f} GiB | {fio / 1e9:.2f} GB/s | "
                      f"{kernels:.2f} | {bound:.2f} | {100 * speed / bound:.0f} % |")
         print(lines[-1], file=sys.stderr, flush=True)
-    return result, lines
+    return lines
+
+
+def fresh_memory(size):
+    """Memory of huge pages, as moxie's and fio's."""
+    memory = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    memory.madvise(mmap.MADV_HUGEPAGE)
+    return memory
+
+
+def make_ready(size):
+    """Has the host give so much memory, which is free for whoever comes next: seconds that took."""
+    start = time.monotonic()
+    memory = fresh_memory(size)
+    for at in range(0, size, 4096):
+        memory[at] = 1
+    memory.close()
+    return time.monotonic() - start
 
 
 def copy_seconds(size):
     """One thread's copy of as many bytes into memory that was not touched before, as a load is."""
-    import mmap
-    source = mmap.mmap(-1, size)
+    source = fresh_memory(size)
     for at in range(0, size, 4096):
         source[at] = 1
-    target = mmap.mmap(-1, size)
+    make_ready(size)
+    target = fresh_memory(size)
     start = time.monotonic()
     memoryview(target)[:] = memoryview(source)
     return time.monotonic() - start
@@ -224,18 +254,26 @@ def copy_seconds(size):
 
 def load(args):
     size = os.path.getsize(args.model)
+    room = size + (1 << 29)  # The rest of the process, too.
     disk = Disk(args.model, "read", SEQUENTIAL_READS, args.fio_seconds)
-    cold, warm, copies = [], [], []
+    cold, warm, copies, ready = [], [], [], []
+    args.result.update(bytes=size, cold_s=cold, warm_s=warm, copy_s=copies, ready_s=ready)
     command = [args.moxie, "bench", args.model, "--threads", str(args.threads), "--repetitions", "1",
-               "--prompt-tokens", "1", "--generate-tokens", "1", "--json"]
+               "--prompt-tokens", "1", "--generate-tokens", "1", "--kernels", args.kernels, "--json"]
     for _ in range(args.rounds):
         disk.sample()
         drop_cached(args.model)
+        ready.append(make_ready(room))
         cold.append(run_json(command)["load_s"])
         disk.sample()
-        pathlib.Path(args.model).read_bytes()
+        with open(args.model, "rb", buffering=0) as file:
+            while file.read(1 << 24):
+                pass
+        make_ready(room)
         warm.append(run_json(command)["load_s"])
         copies.append(copy_seconds(size))
+        args.result["fio"] = disk.to_json()
+        save(args)
     _, fio = disk.best()
     rates = {name: size / statistics.median(seconds) for name, seconds in
              (("cold", cold), ("warm", warm), ("copy", copies))}
@@ -244,7 +282,13 @@ def load(args):
              f"{100 * rates['cold'] / fio:.0f} % |",
              f"| warm | {rates['warm'] / 1e9:.2f} GB/s | a copy: {rates['copy'] / 1e9:.2f} GB/s | "
              f"{100 * rates['warm'] / rates['copy']:.0f} % |"]
-    return {"bytes": size, "fio": disk.to_json(), "cold_s": cold, "warm_s": warm, "copy_s": copies}, lines
+    return lines
+
+
+def save(args):
+    """What is known so far."""
+    if args.json:
+        pathlib.Path(args.json).write_text(json.dumps(args.result, indent=1))
 
 
 def main():
@@ -255,6 +299,7 @@ def main():
     parser.add_argument("--budgets", type=lambda text: text.split(","), default=["12GiB", "8GiB", "4GiB"])
     parser.add_argument("--peer", action="append", default=[], type=read_peer, metavar="NAME=PATH")
     parser.add_argument("--moxie", default=os.environ.get("MOXIE", str(ROOT / "build/moxie")))
+    parser.add_argument("--kernels", default="auto", help="of loads; not all sets pack")
     parser.add_argument("--rounds", type=int, default=2)
     parser.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--prompt-tokens", type=int, default=128)
@@ -264,16 +309,16 @@ def main():
     parser.add_argument("--table")
     parser.add_argument("--json")
     args = parser.parse_args()
+    args.result = {}  # Grows step by step.
     if args.work != "load":
         args.expert_bytes = expert_bytes(args)
-    result, lines = works[args.work](args)
+    lines = works[args.work](args)
+    save(args)
     table = "\n".join([f"{cpu_name()}, {args.threads} threads, {pathlib.Path(args.model).name}, "
                        f"{args.work}, {args.rounds} rounds", "", *lines]) + "\n"
     print(table, end="")
     if args.table:
         pathlib.Path(args.table).write_text(table)
-    if args.json:
-        pathlib.Path(args.json).write_text(json.dumps(result, indent=1))
 
 
 if __name__ == "__main__":

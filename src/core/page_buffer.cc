@@ -36,6 +36,14 @@ Result<PageBuffer> PageBuffer::Create(int64_t bytes, std::string_view purpose) {
   return buffer;
 }
 
+void PageBuffer::Populate(int64_t offset, int64_t bytes) const {
+#ifdef MADV_POPULATE_WRITE
+  madvise(data() + offset, static_cast<size_t>(bytes), MADV_POPULATE_WRITE);
+#else
+  (void)offset, (void)bytes;
+#endif
+}
+
 PageBuffer::PageBuffer(PageBuffer&& other) noexcept
     : bytes_(std::exchange(other.bytes_, {})), mapping_(std::exchange(other.mapping_, {})) {}
 

@@ -22,24 +22,27 @@ double CachedShare(const TensorFiles& files) {
   return static_cast<double>(cached) / static_cast<double>(std::max<int64_t>(bytes, 1));
 }
 
-FileReader::Options ReaderOptions(const Model::Parts& parts, bool streamed) {
+FileReader::Options ReaderOptions(const Model::Parts& parts, bool streamed, double cached_share) {
   if (streamed) return StreamReaderOptions(parts.weights);
   FileReader::Options options;
   // Copying from the page cache is faster than any disk; what is not there would come to it.
-  if (CachedShare(parts.files.tensors) > 0.99) {
+  if (cached_share > 0.99) {
     options.direct = options.drop_behind = options.io_uring = false;
     options.threads = parts.options.threads;
   }
   return options;
 }
 
-Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileReader& reader) {
+Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileReader& reader,
+                                 bool direct) {
   const auto start = std::chrono::steady_clock::now();
   const ResidentRanges ranges(parts.weights, parts.files.tensors, part);
   MOXIE_TRY_ASSIGN(parts.weight_memory,
                    PlaceResident(parts.weights, parts.files.tensors, ranges, part));
   WeightPacker packer(parts.weights, part, parts.weight_memory, *parts.kernels, *parts.threads);
-  return ReadResident(ranges, parts.weight_memory, reader, [&](const LoadedBytes& loaded) {
+  // Threads that copy from the page cache take memory themselves.
+  const int helpers = direct ? parts.options.threads - 1 : 0;
+  return ReadResident(ranges, parts.weight_memory, reader, helpers, [&](const LoadedBytes& loaded) {
     // While the rest is being read, and what came last is in the cache.
     if (parts.options.pack_weights) packer.Pack(loaded.whole);
     if (!parts.options.on_load) return true;
@@ -51,9 +54,8 @@ Result<void> ReadResidentWeights(Model::Parts& parts, ResidentPart part, FileRea
 }
 
 /// Takes out of the page cache what reading the heads of files left there, since it counts as this
-/// process's memory; but not of files that somebody keeps there.
+/// process's memory.
 void DropHeads(const TensorFiles& files) {
-  if (CachedShare(files) > 0.5) return;
   for (const MappedFile& file : files.files()) {
     const int fd = open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
     if (fd < 0) continue;
@@ -66,16 +68,17 @@ void DropHeads(const TensorFiles& files) {
 
 Result<void> PlaceWeights(Model::Parts& parts, int64_t expert_slots) {
   const bool streamed = expert_slots > 0;
-  const FileReader::Options options = ReaderOptions(parts, streamed);
+  const double cached_share = CachedShare(parts.files.tensors);
+  const FileReader::Options options = ReaderOptions(parts, streamed, cached_share);
   MOXIE_TRY_ASSIGN(auto reader, FileReader::Create(parts.files.tensors.files(), options));
   parts.read_method = reader->Method();
-  DropHeads(parts.files.tensors);
+  if (cached_share < 0.5) DropHeads(parts.files.tensors);  // Else somebody keeps the files there.
   if (!streamed) {
-    MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAll, *reader));
+    MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAll, *reader, options.direct));
     parts.experts = MakeResidentExpertStore(parts.weights);
     return {};
   }
-  MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAllButExperts, *reader));
+  MOXIE_TRY(ReadResidentWeights(parts, ResidentPart::kAllButExperts, *reader, options.direct));
   parts.expert_files = std::move(reader);
   MOXIE_TRY_ASSIGN(parts.experts,
                    MakeStreamedExpertStore(parts.weights, *parts.expert_files, expert_slots));

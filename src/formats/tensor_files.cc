@@ -94,6 +94,16 @@ Result<void> MappedFile::Read(uint64_t offset, std::span<std::byte> to) const {
 
 int64_t MappedFile::CachedBytes() const {
   constexpr size_t kPage = 4096;
+  // Linux 6.5 has a call that takes no time for each page that is not there.
+  constexpr long kCachestat = 451;
+  struct {
+    uint64_t offset = 0, length = 0;  // 0: to the end
+  } all;
+  struct {
+    uint64_t cached = 0, others[4] = {};
+  } counts;
+  if (::syscall(kCachestat, fd_, &all, &counts, 0) == 0)
+    return static_cast<int64_t>(counts.cached * kPage);
   constexpr size_t kWindow = size_t{64} << 20;
   std::vector<unsigned char> in_cache(kWindow / kPage);
   int64_t pages = 0;

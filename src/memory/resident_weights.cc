@@ -2,9 +2,13 @@
 
 #include <algorithm>
 #include <array>
+#include <atomic>
 #include <iterator>
+#include <system_error>
 #include <tuple>
+#include <vector>
 
+#include "core/thread.h"
 #include "model/outline.h"
 
 namespace moxie {
@@ -13,6 +17,38 @@ namespace {
 /// Reads of this size let progress be shown and keep the reader's blocks in flight.
 constexpr int64_t kReadBytes = int64_t{16} << 20;
 constexpr int kReadsQueued = 8;
+constexpr int64_t kPopulatedBytes = int64_t{4} << 20;  // At once, by one thread.
+
+/// Takes memory from the system, piece by piece, until all is there or it goes out of scope.
+class Populator {
+ public:
+  Populator(const PageBuffer& memory, int helpers) : memory_(memory) {
+    try {
+      for (int i = 0; i < helpers; ++i) {
+        threads_.emplace_back([this] {
+          while (PopulateNext()) continue;
+        });
+      }
+    } catch (const std::system_error&) {
+      return;  // It comes as it is read into.
+    }
+  }
+  ~Populator() { next_ = memory_.size(); }
+  Populator(const Populator&) = delete;
+  Populator& operator=(const Populator&) = delete;
+
+ private:
+  bool PopulateNext() {
+    const int64_t at = next_.fetch_add(kPopulatedBytes);
+    if (at >= memory_.size()) return false;
+    memory_.Populate(at, std::min(kPopulatedBytes, memory_.size() - at));
+    return true;
+  }
+
+  const PageBuffer& memory_;
+  std::atomic<int64_t> next_{0};
+  std::vector<Thread> threads_;
+};
 
 }  // namespace
 
@@ -93,7 +129,9 @@ Result<PageBuffer> PlaceResident(ModelWeights& weights, const TensorFiles& files
 /// After an error nothing is queued any more, but what is on its way is waited for: its memory must
 /// stay until then.
 Result<void> ReadResident(const ResidentRanges& ranges, const PageBuffer& memory,
-                          FileReader& reader, FunctionRef<bool(const LoadedBytes&)> progress) try {
+                          FileReader& reader, int helpers,
+                          FunctionRef<bool(const LoadedBytes&)> progress) try {
+  const Populator populator(memory, helpers);
   Result<void> result;
   LoadedBytes loaded;
   // Of reads on their way, by their number modulo as many as there can be.

@@ -66,10 +66,13 @@ struct LoadedBytes {
   int64_t whole = 0;  ///< that the memory begins with and that are all there
 };
 
-/// Reads the ranges into their memory. `progress` is called as they come; false stops.
+/// Reads the ranges into their memory. `progress` is called as they come; false stops. Up to
+/// `helpers` threads take memory from the system ahead of the reads: where that is slow, as in a
+/// virtual machine whose host must give it first, it goes on beside reading and `progress`.
 ///
 /// Errors: what the reader reports, kCancelled.
 Result<void> ReadResident(const ResidentRanges& ranges, const PageBuffer& memory,
-                          FileReader& reader, FunctionRef<bool(const LoadedBytes&)> progress);
+                          FileReader& reader, int helpers,
+                          FunctionRef<bool(const LoadedBytes&)> progress);
 
 }  // namespace moxie

@@ -1,8 +1,18 @@
 #include "tokenizer/vocabulary.h"
 
 #include <algorithm>
+#include <bit>
+#include <functional>
 
 namespace moxie {
+namespace {
+
+uint32_t HashOf(std::string_view piece) {
+  const size_t hash = std::hash<std::string_view>()(piece);
+  return static_cast<uint32_t>(hash ^ hash >> 32);
+}
+
+}  // namespace
 
 Result<Vocabulary> Vocabulary::Create(std::vector<std::pair<std::string, int64_t>> pieces) {
   // Published vocabularies have gaps of at most a few thousand reserved ids.
@@ -31,7 +41,7 @@ Result<Vocabulary> Vocabulary::Create(std::vector<std::pair<std::string, int64_t
   Vocabulary vocabulary;
   vocabulary.pieces_.resize(static_cast<size_t>(size));
   vocabulary.present_.resize(static_cast<size_t>(size));
-  vocabulary.ids_.reserve(pieces.size());
+  vocabulary.slots_.resize(std::bit_ceil(2 * pieces.size() + 1));
   for (auto& entry : pieces) {
     const int64_t id = entry.second;
     const auto at = static_cast<size_t>(id);
@@ -41,10 +51,12 @@ Result<Vocabulary> Vocabulary::Create(std::vector<std::pair<std::string, int64_t
     }
     vocabulary.present_[at] = true;
     vocabulary.pieces_[at] = std::move(entry.first);
-    const auto [known, is_new] =
-        vocabulary.ids_.emplace(vocabulary.pieces_[at], static_cast<TokenId>(id));
-    if (!is_new) {
-      return Error{ErrorCode::kInvalidInput, "vocabulary: tokens " + std::to_string(known->second) +
+    const uint32_t hash = HashOf(vocabulary.pieces_[at]);
+    Slot& slot = vocabulary.slots_[vocabulary.SlotOf(vocabulary.pieces_[at], hash)];
+    const TokenId known = std::exchange(slot.id, static_cast<TokenId>(id));
+    slot.hash = hash;
+    if (known >= 0) {
+      return Error{ErrorCode::kInvalidInput, "vocabulary: tokens " + std::to_string(known) +
                                                  " and " + std::to_string(id) +
                                                  " are the same piece"};
     }
@@ -53,9 +65,19 @@ Result<Vocabulary> Vocabulary::Create(std::vector<std::pair<std::string, int64_t
 }
 
 std::optional<TokenId> Vocabulary::Find(std::string_view piece) const {
-  const auto found = ids_.find(piece);
-  if (found == ids_.end()) return std::nullopt;
-  return found->second;
+  if (slots_.empty()) return std::nullopt;
+  const TokenId id = slots_[SlotOf(piece, HashOf(piece))].id;
+  return id < 0 ? std::nullopt : std::optional(id);
+}
+
+/// Where the piece is, or would be.
+size_t Vocabulary::SlotOf(std::string_view piece, uint32_t hash) const {
+  const size_t mask = slots_.size() - 1;
+  for (size_t at = hash & mask;; at = (at + 1) & mask) {
+    const Slot& slot = slots_[at];
+    if (slot.id < 0 || (slot.hash == hash && pieces_[static_cast<size_t>(slot.id)] == piece))
+      return at;
+  }
 }
 
 const std::string* Vocabulary::Piece(TokenId id) const {

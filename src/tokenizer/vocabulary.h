@@ -1,9 +1,9 @@
 #pragma once
 
+#include <cstdint>
 #include <optional>
 #include <string>
 #include <string_view>
-#include <unordered_map>
 #include <utility>
 #include <vector>
 
@@ -34,9 +34,15 @@ class Vocabulary {
   int32_t size() const { return static_cast<int32_t>(pieces_.size()); }
 
  private:
+  struct Slot {
+    uint32_t hash = 0;
+    TokenId id = -1;  ///< none
+  };
+  size_t SlotOf(std::string_view piece, uint32_t hash) const;
+
   std::vector<std::string> pieces_;
   std::vector<bool> present_;
-  std::unordered_map<std::string_view, TokenId> ids_;  // Views into pieces_.
+  std::vector<Slot> slots_;  ///< by hash, a power of two and at most half full
 };
 
 }  // namespace moxie

@@ -23,11 +23,12 @@ if not HOOK.exists():
     skip(f"no {HOOK.name} in this build")
 
 
-def call(args, **refusals):
+def call(args, cache=None, **refusals):
     settings = {f"MOXIE_REFUSE_{name}": str(value) for name, value in refusals.items()}
     return subprocess.run([MOXIE, *map(str, args)], capture_output=True, text=True, timeout=PATIENCE_S,
                           stdin=subprocess.DEVNULL,
-                          env={**os.environ, "LD_PRELOAD": str(HOOK), **settings})
+                          env={**os.environ, "LD_PRELOAD": str(HOOK), **settings,
+                               **({"XDG_CACHE_HOME": cache} if cache else {})})
 
 
 def ids(out):
@@ -106,6 +107,19 @@ class Refused(unittest.TestCase):
         args = self.streamed()
         starts = [{"URING": start} for start in (0, 1, 2, 7, 20, 50)]
         self.assertEqual(self.check(args, ids, starts), 0)
+
+    def test_doctor_says_how_files_are_read_and_why_not_better(self):
+        for refusals, method in (({}, "io_uring"), ({"URING": 0}, "pread (io_uring: Operation not permitted)")):
+            with tempfile.TemporaryDirectory() as cache, self.subTest(method=method):
+                run = call(["doctor", "--json", "--folder", cache], cache=cache, **refusals)
+                self.assertEqual(run.returncode, 0, run.stderr)
+                disk, missing = (json.loads(run.stdout)[key] for key in ("disk", "missing"))
+                if not refusals and disk["method"].startswith("pread"):
+                    continue  # Refused here anyway.
+                self.assertTrue(disk["method"].startswith(method + ", "), disk)
+                said = [line for line in missing if "io_uring is refused" in line]
+                self.assertEqual(len(said), len(refusals), missing)
+                self.assertTrue(all(method in line for line in said), said)
 
     def test_threads_to_compute_and_to_read(self):
         args = self.streamed(threads=4)  # 3 to compute with, then 8 to read with.

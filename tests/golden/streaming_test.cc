@@ -175,7 +175,7 @@ TEST_F(Streaming, AFileCutShortIsAnError) {
   const ResidentRanges ranges(model_->weights, model_->files.tensors, kPart);
   const auto memory = PlaceResident(model_->weights, model_->files.tensors, ranges, kPart);
   ASSERT_TRUE(memory) << memory.error().message;
-  ASSERT_TRUE(ReadResident(ranges, *memory, **reader, [](const LoadedBytes&) { return true; }));
+  ASSERT_TRUE(ReadResident(ranges, *memory, **reader, 1, [](const LoadedBytes&) { return true; }));
   const SequenceId sequence = runner.NewSequence();
   ASSERT_TRUE(Decode(runner, sequence, 5));
   for (const MappedFile& file : model_->files.tensors.files())
