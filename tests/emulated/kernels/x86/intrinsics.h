@@ -93,6 +93,7 @@ template <class Vector>
 #undef _mm512_mask_storeu_ps
 #undef _mm512_maskz_loadu_ps
 #undef _mm512_shuffle_epi32
+#undef _mm512_shuffle_f32x4
 #undef _mm512_shuffle_i64x2
 #undef _mm512_srai_epi32
 
@@ -100,6 +101,9 @@ using __mmask16 = uint16_t;
 enum _MM_PERM_ENUM : int {};
 
 #define _mm512_shuffle_i64x2(a, b, order) _mm512_shuffle_i32x4(a, b, order)
+#define _mm512_shuffle_f32x4(a, b, order) \
+  _mm512_castsi512_ps(                    \
+      _mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), order))
 
 #ifndef _MM_FROUND_NO_EXC
 #define _MM_FROUND_NO_EXC SIMDE_MM_FROUND_NO_EXC
