@@ -125,6 +125,15 @@ std::vector<std::byte> RandomWeights(DType type, int64_t elements) {
   return bytes;
 }
 
+/// Normally distributed, so that some 32 have a peak that a set may treat on its own.
+std::vector<float> RandomActivations() {
+  std::mt19937 random(2);
+  std::normal_distribution<float> normal;
+  std::vector<float> x(static_cast<size_t>(kCols));
+  for (float& value : x) value = normal(random);
+  return x;
+}
+
 /// As loading does where the set wants it.
 void Pack(const KernelSet* set, WeightMatrix& weights, const std::vector<std::byte>& stored,
           std::byte* out) {
@@ -153,8 +162,7 @@ void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
   Pack(set, weights, bytes, pages.data());
   weights.data = pages.data();
   const ActivationFormat format = set->activation_format(type, kCols, tokens);
-  std::vector<float> x(static_cast<size_t>(kCols));
-  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;
+  const std::vector<float> x = RandomActivations();
   const std::vector<const float*> same(static_cast<size_t>(format.panel), x.data());
   std::vector<std::byte> activations(static_cast<size_t>(format.BytesOf(tokens)));
   for (int64_t t = 0; t < tokens; t += format.panel)
@@ -173,8 +181,7 @@ void MatMul(benchmark::State& state, const KernelSet* set, DType type) {
 }
 
 void Convert(benchmark::State& state, const KernelSet* set, DType type) {
-  std::vector<float> x(static_cast<size_t>(kCols));
-  for (size_t i = 0; i < x.size(); ++i) x[i] = static_cast<float>((i * 37 + 11) % 101) - 50.0f;
+  const std::vector<float> x = RandomActivations();
   const ActivationFormat format = set->activation_format(type, kCols, kMaxPanel);
   const std::vector<const float*> same(static_cast<size_t>(format.panel), x.data());
   std::vector<std::byte> out(static_cast<size_t>(format.BytesOf(format.panel)));
