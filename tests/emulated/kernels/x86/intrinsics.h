@@ -102,8 +102,7 @@ enum _MM_PERM_ENUM : int {};
 
 #define _mm512_shuffle_i64x2(a, b, order) _mm512_shuffle_i32x4(a, b, order)
 #define _mm512_shuffle_f32x4(a, b, order) \
-  _mm512_castsi512_ps(                    \
-      _mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), order))
+  _mm512_castsi512_ps(_mm512_shuffle_i32x4(_mm512_castps_si512(a), _mm512_castps_si512(b), order))
 
 #ifndef _MM_FROUND_NO_EXC
 #define _MM_FROUND_NO_EXC SIMDE_MM_FROUND_NO_EXC
