@@ -138,11 +138,11 @@ class Costs {
   /// What an earlier run measured.
   Result<void> TakeKept(std::span<const ProbeTarget> targets, const std::string& kept) {
     MOXIE_TRY_ASSIGN(probed_, ReadProbes(kept));
-    for (const auto& [name, probed] : probed_) {
+    for (const auto& entry : probed_) {
       const bool known = std::ranges::any_of(
-          targets, [&](const ProbeTarget& target) { return target.names.front() == name; });
-      if (!known || probed.root_share.has_value() != model_.is_mixture())
-        return OfAnotherModel(kept, name);
+          targets, [&](const ProbeTarget& target) { return target.names.front() == entry.first; });
+      if (!known || entry.second.root_share.has_value() != model_.is_mixture())
+        return OfAnotherModel(kept, entry.first);
     }
     return {};
   }
