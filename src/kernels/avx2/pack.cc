@@ -13,7 +13,7 @@ x86::Runs RunsOf(DType type) { return x86::RunsOf(type, 2); }
 int64_t PackedRowsOf(DType type) { return RunsOf(type).run[0].count == 0 ? 0 : kRows; }
 
 void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out) {
-  x86::PackRows<kRows>(RunsOf(type), row_bytes, rows, out);
+  x86::PackRows<kRows>(RunsOf(type), TraitsOf(type).block_elements, row_bytes, rows, out);
 }
 
 }  // namespace moxie::avx2

@@ -63,28 +63,39 @@ constexpr Runs RunsOf(DType type, int whole_bytes) {
 }
 
 template <int kRows, int bytes>
-MOXIE_INLINE void PackRun(int count, const std::byte*& from, int64_t row_bytes, std::byte*& to) {
+MOXIE_INLINE void PackRun(int count, const std::byte* from, int64_t row_bytes, std::byte*& to) {
   for (int i = 0; i < count; ++i, from += bytes) {
     MOXIE_UNROLL
     for (int r = 0; r < kRows; ++r, to += bytes) CopyBytes(to, from + r * row_bytes, bytes);
   }
 }
 
-/// Packs kRows rows, so that each piece lies beside those of the other rows.
+/// Packs kRows rows of blocks of `elements`, so that each piece lies beside those of the other
+/// rows: of each 256 columns the first runs of all blocks, then the second ones.
 template <int kRows>
-void PackRows(const Runs& runs, int64_t row_bytes, const std::byte* rows, std::byte* out) {
-  for (const std::byte* const end = rows + row_bytes; rows < end;) {
+void PackRows(const Runs& runs, int64_t elements, int64_t row_bytes, const std::byte* rows,
+              std::byte* out) {
+  const int64_t block_bytes =
+      runs.run[0].count * runs.run[0].bytes + runs.run[1].count * runs.run[1].bytes;
+  const int64_t chunk_bytes = 256 / elements * block_bytes;
+  for (int64_t chunk = 0; chunk < row_bytes; chunk += chunk_bytes) {
+    const int64_t end = Min(chunk + chunk_bytes, row_bytes);
+    int64_t skipped = 0;
     for (const Run& run : runs.run) {
-      switch (run.bytes) {
-        case 1:
-          PackRun<kRows, 1>(run.count, rows, row_bytes, out);
-          break;
-        case 2:
-          PackRun<kRows, 2>(run.count, rows, row_bytes, out);
-          break;
-        default:
-          PackRun<kRows, 4>(run.count, rows, row_bytes, out);
+      for (int64_t block = chunk; block < end; block += block_bytes) {
+        const std::byte* from = rows + block + skipped;
+        switch (run.bytes) {
+          case 1:
+            PackRun<kRows, 1>(run.count, from, row_bytes, out);
+            break;
+          case 2:
+            PackRun<kRows, 2>(run.count, from, row_bytes, out);
+            break;
+          default:
+            PackRun<kRows, 4>(run.count, from, row_bytes, out);
+        }
       }
+      skipped += run.count * run.bytes;
     }
   }
 }

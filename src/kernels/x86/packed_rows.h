@@ -8,10 +8,9 @@ namespace {
 
 #define MOXIE_MEMBER inline __attribute__((always_inline))
 
-/// Rows as pack_rows.h packs them, as many as L (eight_lanes.h) has lanes: the pieces of their
-/// blocks one after another, so that the piece at `offset` of a row lies at kLanes * offset. `row`
-/// is a multiple of kLanes, as are the matrix's rows. Offsets are those of a row's own bytes, in
-/// its selected chunk.
+/// Rows as pack_rows.h packs them, as many as L (eight_lanes.h) has lanes. `row` is a multiple of
+/// kLanes, as are the matrix's rows. Offsets are those of a row's own bytes, in its selected chunk.
+/// A chunk of blocks of 32 begins with the scales of all, so that codes fill whole cache lines.
 template <class L, class F>
 class PackedRows {
  public:
@@ -59,11 +58,23 @@ class PackedRows {
     MOXIE_UNROLL
     for (int k = 0; k < 4; ++k) out[k] = Word(offset + 4 * k);
   }
-  MOXIE_MEMBER const uint8_t* At(int64_t offset) const { return chunk_ + kRows * offset; }
+  /// Where the piece at `offset` of the first row lies; the others' follow.
+  MOXIE_MEMBER const uint8_t* At(int64_t offset) const {
+    if constexpr (F::Block::kElements == kChunkElements) return chunk_ + kRows * offset;
+    const int64_t block = offset / kBlockBytes;
+    const int64_t at = offset % kBlockBytes;
+    if (at < kScaleBytes) return chunk_ + kRows * (block * kScaleBytes + at);
+    return chunk_ +
+           kRows * (groups_ * kScaleBytes + block * (kBlockBytes - kScaleBytes) + at - kScaleBytes);
+  }
 
  private:
-  static constexpr int64_t kBytes =
-      kChunkElements / F::Block::kElements * static_cast<int64_t>(sizeof(typename F::Block));
+  static constexpr int64_t kBlockBytes = sizeof(typename F::Block);
+  static constexpr int64_t kBytes = kChunkElements / F::Block::kElements * kBlockBytes;
+  static constexpr int64_t kScaleBytes = [] {  // Of a block of 32: the first run of pack_rows.h.
+    if constexpr (requires { F::kBeginsWithHalves; }) return F::kHasMin ? 4 : 2;
+    return 1;
+  }();
 
   int64_t cols_;
   const uint8_t* rows_;
