@@ -1,6 +1,7 @@
 #include "core/page_buffer.h"
 
 #include <gtest/gtest.h>
+#include <sys/mman.h>
 
 #include <algorithm>
 
@@ -8,6 +9,19 @@
 
 namespace moxie {
 namespace {
+
+/// Linux 5.14 can, and only where headers know of it does the buffer ask.
+bool CanPopulate() {
+#ifdef MADV_POPULATE_WRITE
+  void* page = mmap(nullptr, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  if (page == MAP_FAILED) return false;
+  const bool can = madvise(page, 4096, MADV_POPULATE_WRITE) == 0;
+  munmap(page, 4096);
+  return can;
+#else
+  return false;
+#endif
+}
 
 TEST(PageBuffer, PopulatingTakesMemoryAndKeepsWhatLiesThere) {
   constexpr int64_t kBytes = int64_t{32} << 20;
@@ -17,9 +31,8 @@ TEST(PageBuffer, PopulatingTakesMemoryAndKeepsWhatLiesThere) {
   bytes[5000] = std::byte{7};
   const int64_t before = ResidentBytes();
   buffer->Populate(0, kBytes / 2);
-  // Before Linux 5.14 nothing happens; other memory comes and goes meanwhile.
   const int64_t taken = ResidentBytes() - before;
-  if (taken > kPageBytes * 100) {
+  if (CanPopulate()) {  // Other memory comes and goes meanwhile.
     EXPECT_GT(taken, kBytes / 2 - (4 << 20));
     EXPECT_LT(taken, kBytes / 2 + (4 << 20));
   }
