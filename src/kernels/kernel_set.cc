@@ -44,8 +44,6 @@ constexpr KernelSet kAmxBatchInvariant = [] {
   set.usable = [] { return UsableCpuFeatures().amx; };
   set.needs = "AVX-512 VNNI, VBMI and BF16, AMX tiles and the system's permission to use them";
   set.matmul = amx::MatMul;
-  set.packed_rows = nullptr;  // Tiles of bfloat16 are unpacked from rows as they are stored.
-  set.pack = nullptr;
   return set;
 }();
 

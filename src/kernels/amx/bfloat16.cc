@@ -1,93 +1,187 @@
 #include "kernels/amx/bfloat16.h"
 
+#include <type_traits>
+
 #include "kernels/amx/tiles.h"
 #include "kernels/amx/unpack_bfloat16.h"
+#include "kernels/avx512/matmul_integer.h"
 
 namespace moxie::amx {
 namespace {
 
+using x86::kChunkElements;
 using x86::Min;
 
-constexpr int kTileRows = 16;                 // Of weights, or of pairs of columns.
 constexpr int kTileWords = 16 * 32;           // 1 KiB.
 constexpr int kGroups = kChunkElements / 32;  // Tiles that a chunk of 16 rows fills.
-constexpr int kBlockRows = 2 * kTileRows;     // Rows that meet each panel together.
+constexpr int kBlockRows = 2 * kLanes;        // Rows that meet each panel together.
 // Panels that meet a block of rows before the next one: they stay in the second-level cache.
 constexpr int64_t kCachedBytes = 1 << 20;
-constexpr int64_t kMostPanels = 8;
+constexpr int64_t kMostPanels = 32;
 
 // The tiles, by what they hold; the intrinsics take literals. All are full.
-#define MOXIE_SUMS_00 0  // [row][token], of the first rows and the first panel
-#define MOXIE_SUMS_01 1  // of the first rows and the second panel
+#define MOXIE_SUMS_00 0  // [token][row], of the first panel and the first rows
+#define MOXIE_SUMS_01 1  // of the first panel and the second rows
 #define MOXIE_SUMS_10 2
 #define MOXIE_SUMS_11 3
-#define MOXIE_ROWS_0 4  // [row][column] of weights
-#define MOXIE_ROWS_1 5
-#define MOXIE_PANEL_0 6  // [column / 2][token][2] of activations
-#define MOXIE_PANEL_1 7
+#define MOXIE_PANEL_0 4  // [token][column] of activations
+#define MOXIE_PANEL_1 5
+#define MOXIE_ROWS_0 6  // [column / 2][row][2] of weights
+#define MOXIE_ROWS_1 7
 
 constexpr TileConfiguration FullTiles() {
   TileConfiguration configuration;
-  for (int tile = 0; tile < 8; ++tile) configuration.Set(tile, kTileRows, 64);
+  for (int tile = 0; tile < 8; ++tile) configuration.Set(tile, 16, 64);
   return configuration;
 }
 
 /// A chunk of kBlockRows rows, tile by tile.
 struct UnpackedChunk {
   alignas(64) uint16_t words[2][kGroups][kTileWords];
-
-  uint16_t* Row(int r) { return words[r / kTileRows][0] + r % kTileRows * 32; }
 };
 
-/// The sums of a block of rows and a panel: [row][token], twice.
+/// The sums of a panel and a block of rows: [token][row], twice.
 struct PanelSums {
-  alignas(64) float sums[2][kTileRows * kPanelTokens];
+  alignas(64) float sums[2][kPanelTokens * kLanes];
 };
 
-/// Unpacks a chunk little by little, while the matrix unit multiplies the one before it.
-template <class Format>
+struct Nothing {
+  template <class T>
+  MOXIE_MEMBER explicit Nothing(const T&) {}
+};
+
+/// 16 rows of 32 columns to be unpacked, quad by quad. The stored rows' codes have to be transposed
+/// before; packed ones are read as they are needed.
+template <class Format, class Rows>
+class Unit {
+ public:
+  MOXIE_MEMBER Unit(const Rows& rows, int i, const RowScales& scales, uint8_t (&codes)[8][64],
+                    uint16_t* out)
+      : rows_(rows),
+        codes_(codes),
+        scale_(scales.scale[i * kGroups]),
+        min_(scales.min[i * kGroups]),
+        out_(out),
+        i_(i) {
+    rows.Prefetch(i);
+    if constexpr (!Rows::kPacked) {
+      __m512i quads[8];
+      avx512::LoadCodes(rows, i, quads);
+      MOXIE_UNROLL
+      for (int q = 0; q < 8; ++q) _mm512_store_si512(codes[q], quads[q]);
+    }
+  }
+
+  /// Quads kQuad .. kQuad + kCount - 1, of 8.
+  template <int kQuad, int kCount>
+  MOXIE_MEMBER void Unpack() const {
+    __m512i codes[8];
+    if constexpr (Rows::kPacked) {
+      avx512::LoadCodes(rows_, i_, codes);  // What is not used is not loaded.
+    } else {
+      MOXIE_UNROLL
+      for (int q = 0; q < 8; ++q) codes[q] = _mm512_load_si512(codes_[q]);
+    }
+    MOXIE_UNROLL
+    for (int q = kQuad; q < kQuad + kCount; ++q) {
+      const int g = q * 4 / Format::kGroup;
+      const __m512 zero = kHasZero<Format> ? _mm512_load_ps(min_ + g * kLanes) : __m512{};
+      UnpackQuad<Format>(codes[q], _mm512_load_ps(scale_ + g * kLanes), zero,
+                         out_ + q * 4 * kLanes);
+    }
+  }
+
+ private:
+  static constexpr int kGroups = 32 / Format::kGroup;
+  using HeldRows = std::conditional_t<Rows::kPacked, Rows, Nothing>;
+
+  HeldRows rows_;
+  const uint8_t (&codes_)[8][64];
+  const float* scale_;
+  const float* min_;
+  uint16_t* out_;
+  int i_;
+};
+
+/// Unpacks a chunk unit by unit, while the matrix unit multiplies the one before it.
+template <class Format, class Rows>
 class Unpacker {
  public:
   Unpacker(const WeightMatrix& weights, int64_t row, int64_t row_end)
-      : weights_(weights), row_end_(row_end), chunk_(weights, row, row_end) {}
+      : weights_(weights),
+        row_end_(row_end),
+        rows_{{weights, row, row_end}, {weights, row + kLanes, row_end}} {}
 
-  /// Turns to chunk `c` of the rows from `row` on; it is to be ready after `steps` steps.
-  void Select(int64_t row, int64_t c, int steps, UnpackedChunk* to) {
-    if (c == 0) chunk_.Move(weights_, row, row_end_);
-    chunk_.Select(c);
+  /// Turns to chunk `c` of the rows from `row` on; about one unit of it is due in `rounds` / (its
+  /// units) calls of IsDue.
+  void Select(int64_t row, int64_t c, int rounds, UnpackedChunk* to) {
+    for (int v = 0; v < 2; ++v) {
+      if (c == 0) rows_[v].Move(weights_, row + v * kLanes, row_end_);
+      rows_[v].Select(c);
+      LoadScalesAndZeros<Format>(rows_[v], scales_[v]);
+    }
     to_ = to;
-    next_row_ = 0;
-    steps_ = steps;
+    next_ = 0;
+    end_ = 2 * rows_[0].groups();
+    rounds_ = rounds;
     credit_ = 0;
   }
-  void SelectNothing() {
-    next_row_ = kBlockRows;
-    steps_ = 1;
-    credit_ = -kBlockRows * kGroups * kMostPanels;
-  }
+  void SelectNothing() { next_ = end_; }
+  int groups() const { return rows_[0].groups(); }
 
-  __attribute__((always_inline)) void Step() {
-    credit_ += kBlockRows;
-    for (; credit_ >= steps_ && next_row_ < kBlockRows; credit_ -= steps_) UnpackNext();
+  MOXIE_MEMBER bool IsDue() {
+    credit_ += end_;
+    if (credit_ < rounds_ || next_ == end_) return false;
+    credit_ -= rounds_;
+    return true;
+  }
+  MOXIE_MEMBER Unit<Format, Rows> Take() {
+    const int v = next_ % 2, i = next_ / 2;
+    ++next_;
+    return {rows_[v], i, scales_[v], codes_, to_->words[v][i]};
   }
   void Finish() {
-    while (next_row_ < kBlockRows) UnpackNext();
+    while (next_ < end_) Take().template Unpack<0, 8>();
   }
-  int groups() const { return chunk_.groups(); }
 
  private:
-  __attribute__((always_inline)) void UnpackNext() {
-    if (next_row_ % 4 == 0) chunk_.Prefetch(next_row_ / 4);
-    UnpackRow<Format>(chunk_[next_row_], to_->Row(next_row_), kTileWords);
-    ++next_row_;
-  }
-
   const WeightMatrix& weights_;
   int64_t row_end_;
-  x86::ChunkOfRows<Format, kBlockRows> chunk_;
+  Rows rows_[2];
+  RowScales scales_[2];
+  alignas(64) uint8_t codes_[8][64];
   UnpackedChunk* to_ = nullptr;
-  int next_row_ = 0, steps_ = 1, credit_ = 0;
+  int next_ = 0, end_ = 0, rounds_ = 1, credit_ = 0;
 };
+
+struct NoUnit {
+  template <int kQuad, int kCount>
+  MOXIE_MEMBER void Unpack() const {}
+};
+
+/// 32 columns of two blocks of rows and `kPanels` panels. Half of a unit, from kQuad on, is
+/// unpacked between the products: few instructions at a time, for when those fill the scheduler
+/// the matrix unit waits.
+template <int kPanels, int kQuad, class Unit>
+MOXIE_INLINE void MultiplyColumns(const uint16_t* rows, const uint16_t* x, int64_t panel_words,
+                                  const Unit& unit) {
+  constexpr int kRowBytes = 64;
+  constexpr int kCount = 2 / kPanels;
+  _tile_loadd(MOXIE_PANEL_0, x, kRowBytes);
+  _tile_loadd(MOXIE_ROWS_0, rows, kRowBytes);
+  _tile_dpbf16ps(MOXIE_SUMS_00, MOXIE_PANEL_0, MOXIE_ROWS_0);
+  unit.template Unpack<kQuad, kCount>();
+  _tile_loadd(MOXIE_ROWS_1, rows + kGroups * kTileWords, kRowBytes);
+  _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_PANEL_0, MOXIE_ROWS_1);
+  unit.template Unpack<kQuad + kCount, kCount>();
+  if constexpr (kPanels == 2) {
+    _tile_loadd(MOXIE_PANEL_1, x + panel_words, kRowBytes);
+    _tile_dpbf16ps(MOXIE_SUMS_10, MOXIE_PANEL_1, MOXIE_ROWS_0);
+    unit.template Unpack<kQuad + 2, 1>();
+    _tile_dpbf16ps(MOXIE_SUMS_11, MOXIE_PANEL_1, MOXIE_ROWS_1);
+    unit.template Unpack<kQuad + 3, 1>();
+  }
+}
 
 /// sums += a chunk of weights times `kPanels` panels; from zero where it is the `first`.
 template <int kPanels, class Unpacker>
@@ -97,81 +191,53 @@ MOXIE_INLINE void MultiplyPanels(const UnpackedChunk& weights, int groups, const
   FinishWrites();
   if (first) {
     _tile_zero(MOXIE_SUMS_00);
-    _tile_zero(MOXIE_SUMS_10);
+    _tile_zero(MOXIE_SUMS_01);
     if constexpr (kPanels == 2) {
-      _tile_zero(MOXIE_SUMS_01);
+      _tile_zero(MOXIE_SUMS_10);
       _tile_zero(MOXIE_SUMS_11);
     }
   } else {
     _tile_loadd(MOXIE_SUMS_00, sums[0].sums[0], kRowBytes);
-    _tile_loadd(MOXIE_SUMS_10, sums[0].sums[1], kRowBytes);
+    _tile_loadd(MOXIE_SUMS_01, sums[0].sums[1], kRowBytes);
     if constexpr (kPanels == 2) {
-      _tile_loadd(MOXIE_SUMS_01, sums[1].sums[0], kRowBytes);
+      _tile_loadd(MOXIE_SUMS_10, sums[1].sums[0], kRowBytes);
       _tile_loadd(MOXIE_SUMS_11, sums[1].sums[1], kRowBytes);
     }
   }
-  for (int g = 0; g < groups; ++g) {
-    _tile_loadd(MOXIE_ROWS_0, weights.words[0][g], kRowBytes);
-    _tile_loadd(MOXIE_PANEL_0, x + g * kTileWords, kRowBytes);
-    _tile_dpbf16ps(MOXIE_SUMS_00, MOXIE_ROWS_0, MOXIE_PANEL_0);
-    _tile_loadd(MOXIE_ROWS_1, weights.words[1][g], kRowBytes);
-    _tile_dpbf16ps(MOXIE_SUMS_10, MOXIE_ROWS_1, MOXIE_PANEL_0);
-    if constexpr (kPanels == 2) {
-      _tile_loadd(MOXIE_PANEL_1, x + panel_words + g * kTileWords, kRowBytes);
-      _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_ROWS_0, MOXIE_PANEL_1);
-      _tile_dpbf16ps(MOXIE_SUMS_11, MOXIE_ROWS_1, MOXIE_PANEL_1);
+  const uint16_t* rows = weights.words[0][0];
+  int g = 0;
+  for (; g + 2 <= groups; g += 2, rows += 2 * kTileWords, x += 2 * kTileWords) {
+    if (next.IsDue()) {
+      const auto unit = next.Take();
+      MultiplyColumns<kPanels, 0>(rows, x, panel_words, unit);
+      MultiplyColumns<kPanels, 4>(rows + kTileWords, x + kTileWords, panel_words, unit);
+    } else {
+      MultiplyColumns<kPanels, 0>(rows, x, panel_words, NoUnit());
+      MultiplyColumns<kPanels, 0>(rows + kTileWords, x + kTileWords, panel_words, NoUnit());
     }
-    next.Step();
   }
+  if (g < groups) MultiplyColumns<kPanels, 0>(rows, x, panel_words, NoUnit());
   _tile_stored(MOXIE_SUMS_00, sums[0].sums[0], kRowBytes);
-  _tile_stored(MOXIE_SUMS_10, sums[0].sums[1], kRowBytes);
+  _tile_stored(MOXIE_SUMS_01, sums[0].sums[1], kRowBytes);
   if constexpr (kPanels == 2) {
-    _tile_stored(MOXIE_SUMS_01, sums[1].sums[0], kRowBytes);
+    _tile_stored(MOXIE_SUMS_10, sums[1].sums[0], kRowBytes);
     _tile_stored(MOXIE_SUMS_11, sums[1].sums[1], kRowBytes);
   }
 }
 
-/// Transposes 16 vectors of 16 lanes.
-MOXIE_INLINE void Transpose16x16(__m512i (&v)[16]) {
-  __m512i quads[4][4];  // [lane of four][vectors of four]
-  MOXIE_UNROLL
-  for (int j = 0; j < 4; ++j) {
-    __m512i lanes[4];
-    avx512::TransposeQuads(v[4 * j], v[4 * j + 1], v[4 * j + 2], v[4 * j + 3], lanes);
-    MOXIE_UNROLL
-    for (int k = 0; k < 4; ++k) quads[k][j] = lanes[k];
+void StoreSums(const PanelSums& sums, int64_t rows, int64_t tokens, float* out,
+               int64_t out_stride) {
+  for (int64_t t = 0; t < Min(tokens, kPanelTokens); ++t) {
+    for (int v = 0; v < 2 && v * kLanes < rows; ++v) {
+      avx512::StoreRows(out + t * out_stride + v * kLanes,
+                        _mm512_load_ps(sums.sums[v] + t * kLanes), rows - v * kLanes);
+    }
   }
-  MOXIE_UNROLL
-  for (int k = 0; k < 4; ++k) {
-    avx512::TransposeQuarters(quads[k]);
-    MOXIE_UNROLL
-    for (int l = 0; l < 4; ++l) v[4 * l + k] = quads[k][l];
-  }
-}
-
-/// out[token][row] = sums[row][token]
-void StoreSums(const float* sums, int64_t rows, int64_t tokens, float* out, int64_t out_stride) {
-  __m512i v[16];
-  MOXIE_UNROLL
-  for (int r = 0; r < 16; ++r) v[r] = _mm512_load_si512(sums + r * kPanelTokens);
-  Transpose16x16(v);
-  alignas(64) float by_token[16][16];
-  const auto mask = static_cast<__mmask16>((1u << Min(rows, 16)) - 1);
-  if (tokens >= kPanelTokens) {
-    MOXIE_UNROLL
-    for (int t = 0; t < 16; ++t)
-      _mm512_mask_storeu_ps(out + t * out_stride, mask, _mm512_castsi512_ps(v[t]));
-    return;
-  }
-  MOXIE_UNROLL
-  for (int t = 0; t < 16; ++t) _mm512_store_si512(by_token[t], v[t]);
-  for (int64_t t = 0; t < tokens; ++t)
-    _mm512_mask_storeu_ps(out + t * out_stride, mask, _mm512_load_ps(by_token[t]));
 }
 
 /// Rows [row_begin, row_end) times up to kMostPanels panels. The steps, chunks of blocks of rows,
 /// overlap: each unpacks the weights of the next.
-template <class Format>
+template <class Format, class Rows>
 void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                   const uint16_t* x, int64_t tokens, float* out, int64_t out_stride) {
   const int64_t panel_words = weights.cols * kPanelTokens;
@@ -180,7 +246,7 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
   const int pairs = static_cast<int>((panels + 1) / 2);
   UnpackedChunk unpacked[2];
   PanelSums sums[kMostPanels];
-  Unpacker<Format> next(weights, row_begin, row_end);
+  Unpacker<Format, Rows> next(weights, row_begin, row_end);
   next.Select(row_begin, 0, 1, &unpacked[0]);
   next.Finish();
   int now = 0;
@@ -189,9 +255,9 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
       const int groups = next.groups();
       const bool last = c + 1 == chunks;
       if (!last) {
-        next.Select(row, c + 1, pairs * groups, &unpacked[now ^ 1]);
+        next.Select(row, c + 1, pairs * (groups / 2), &unpacked[now ^ 1]);
       } else if (row + kBlockRows < row_end) {
-        next.Select(row + kBlockRows, 0, pairs * groups, &unpacked[now ^ 1]);
+        next.Select(row + kBlockRows, 0, pairs * (groups / 2), &unpacked[now ^ 1]);
       } else {
         next.SelectNothing();
       }
@@ -205,11 +271,8 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
         }
         if (!last) continue;
         for (int64_t q = p; q < Min(p + 2, panels); ++q) {
-          float* to = out + q * kPanelTokens * out_stride + row;
-          const int64_t rows = row_end - row, count = tokens - q * kPanelTokens;
-          StoreSums(sums[q].sums[0], rows, count, to, out_stride);
-          if (rows > kTileRows)
-            StoreSums(sums[q].sums[1], rows - kTileRows, count, to + kTileRows, out_stride);
+          StoreSums(sums[q], row_end - row, tokens - q * kPanelTokens,
+                    out + q * kPanelTokens * out_stride + row, out_stride);
         }
       }
       next.Finish();
@@ -220,29 +283,31 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
 using Multiplier = void (*)(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                             const uint16_t* x, int64_t tokens, float* out, int64_t out_stride);
 
-Multiplier MultiplierOf(DType type) {
-  return x86::ForFormat(type,
-                        []<class Format>(Format) -> Multiplier { return MultiplyRows<Format>; });
+Multiplier MultiplierOf(DType type, bool packed) {
+  return x86::ForFormat(type, [packed]<class Format>(Format) -> Multiplier {
+    if constexpr (avx512::IsPacked<Format>) {
+      if (packed) return MultiplyRows<Format, avx512::PackedRows<Format>>;
+    }
+    return MultiplyRows<Format, x86::ChunkOfRows<Format, kLanes>>;
+  });
 }
 
 }  // namespace
 
 bool HasBfloat16Product(DType type, int64_t cols) {
-  return cols % 32 == 0 && MultiplierOf(type) != nullptr;
+  return cols % 32 == 0 && avx512::HasIntegerProduct(type);
 }
 
 void ConvertPanel(int64_t cols, const float* const* rows, int64_t count, std::byte* out) {
   for (int64_t c = 0; c < cols; c += 32) {
-    __m512i v[16];
-    MOXIE_UNROLL
-    for (int t = 0; t < 16; ++t) {
-      v[t] = _mm512_setzero_si512();
-      if (t < count)
-        v[t] = ToBfloat16(_mm512_loadu_ps(rows[t] + c), _mm512_loadu_ps(rows[t] + c + 16));
+    for (int64_t t = 0; t < kPanelTokens; ++t, out += 64) {
+      __m512i words = _mm512_setzero_si512();
+      if (t < count) {
+        const float* x = rows[t] + c;
+        words = (__m512i)_mm512_cvtne2ps_pbh(_mm512_loadu_ps(x + 16), _mm512_loadu_ps(x));
+      }
+      _mm512_storeu_si512(out, words);
     }
-    Transpose16x16(v);
-    MOXIE_UNROLL
-    for (int pair = 0; pair < 16; ++pair) _mm512_storeu_si512(out + (c / 2 + pair) * 64, v[pair]);
   }
 }
 
@@ -253,7 +318,7 @@ void Bfloat16MatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_
   const int64_t pair_bytes = weights.cols * kPanelTokens * 2 * 2;
   const int64_t pairs = Min(kMostPanels / 2, 1 + (kCachedBytes - 1) / pair_bytes);
   const int64_t step = pairs * 2 * kPanelTokens;
-  const Multiplier multiply = MultiplierOf(weights.type);
+  const Multiplier multiply = MultiplierOf(weights.type, weights.packed_rows != 0);
   _tile_loadconfig(&kConfiguration);
   for (int64_t t = 0; t < tokens; t += step) {
     multiply(weights, row_begin, row_end, x + t * weights.cols, Min(step, tokens - t),

@@ -17,8 +17,8 @@ constexpr int kPanelTokens = 16;
 /// Whether weights of this type and width have this product.
 bool HasBfloat16Product(DType type, int64_t cols);
 
-/// A panel of activations: [columns / 2][token][2] bfloat16 numbers, tokens from `count` on zeros.
-/// `cols` is a multiple of 32.
+/// A panel of activations: [columns / 32][token][32] bfloat16 numbers, tokens from `count` on
+/// zeros. `cols` is a multiple of 32.
 void ConvertPanel(int64_t cols, const float* const* rows, int64_t count, std::byte* out);
 
 /// KernelSet::matmul for panels.

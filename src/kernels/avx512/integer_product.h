@@ -159,15 +159,16 @@ struct Unpacking {
                                  int64_t x_stride, int64_t tokens, float* sums);
 };
 
-/// UnpackTile or UnpackPackedTile; null where rows are never packed.
+/// UnpackTile; null where rows are never packed.
 template <class Format, bool kPacked>
 constexpr auto kUnpackTile = [] {
+  using Stored = x86::ChunkOfRows<Format, kLanes>;
   if constexpr (!kPacked)
-    return UnpackTile<Format>;
+    return UnpackTile<Format, Stored>;
   else if constexpr (IsPacked<Format>)
-    return UnpackPackedTile<Format>;
+    return UnpackTile<Format, PackedRows<Format>>;
   else
-    return decltype(&UnpackTile<Format>){};
+    return decltype(&UnpackTile<Format, Stored>){};
 }();
 
 template <class Unit>

@@ -19,21 +19,14 @@ concept IsPacked = requires(const PackedRows<Format>& rows, RowScales& scales) {
   x86::LoadLaneScales(Format{}, rows, 0, scales);
 };
 
-/// UnpackTile for packed rows.
 template <class Format>
-void UnpackPackedTile(const WeightMatrix& weights, int64_t row, int64_t row_end, int64_t c,
-                      Tile& tile) {
-  PackedRows<Format> rows(weights, row, row_end);
-  rows.Select(c);
-  x86::LoadLaneScales(Format{}, rows, 0, tile.scales);
-  tile.groups = rows.groups() * (32 / Format::kGroup);
-  for (int i = 0; i < rows.groups(); ++i) {
-    rows.Prefetch(i);
-    __m512i codes[8];
-    x86::UnpackLaneCodes<true>(rows, i, codes);
-    MOXIE_UNROLL
-    for (int k = 0; k < 8; ++k) _mm512_store_si512(tile.codes[8 * i + k], codes[k]);
-  }
+MOXIE_INLINE void LoadScales(const PackedRows<Format>& rows, RowScales& scales) {
+  x86::LoadLaneScales(Format{}, rows, 0, scales);
+}
+
+template <class Format>
+MOXIE_INLINE void LoadCodes(const PackedRows<Format>& rows, int i, __m512i (&quads)[8]) {
+  x86::UnpackLaneCodes<true>(rows, i, quads);
 }
 
 /// `sum` and the terms of 32 columns, of which `codes` are unsigned: elements 32 * i .. of `x`.
@@ -80,11 +73,11 @@ void MultiplyOnePackedToken(const WeightMatrix& weights, int64_t row, int64_t ro
   __m512 sum = _mm512_setzero_ps();
   for (int64_t c = 0; c < chunks; ++c) {
     rows.Select(c);
-    x86::LoadLaneScales(Format{}, rows, 0, scales);
+    LoadScales(rows, scales);
     for (int i = 0; i < rows.groups(); ++i) {
       rows.Prefetch(i);
       __m512i codes[8];
-      x86::UnpackLaneCodes<true>(rows, i, codes);
+      LoadCodes(rows, i, codes);
       sum = AddColumns<Format>(sum, codes, scales, x[c], i);
     }
   }

@@ -25,24 +25,38 @@ MOXIE_INLINE __m512i ToUnsigned(__m512i codes) {
   return _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(-128)));
 }
 
-/// Unpacks chunk `c` of the rows from `row` on; those at and beyond row_end repeat the last one.
+// LoadScales and LoadCodes: of rows as they are stored (x86/chunk_of_rows.h) or packed (packed.h).
+
 template <class Format>
+MOXIE_INLINE void LoadScales(const x86::ChunkOfRows<Format, kLanes>& rows, RowScales& scales) {
+  UnpackScales<Format>(rows, scales);
+}
+
+/// Unsigned codes of elements 32 * i .. of the selected chunk, by quads of columns.
+template <class Format>
+MOXIE_INLINE void LoadCodes(const x86::ChunkOfRows<Format, kLanes>& rows, int i,
+                            __m512i (&quads)[8]) {
+  __m256i codes[kLanes];
+  MOXIE_UNROLL
+  for (int r = 0; r < kLanes; ++r) codes[r] = Format::Codes(rows[r], i);
+  Transpose16x8(codes, quads);
+  MOXIE_UNROLL
+  for (int k = 0; k < 8; ++k) quads[k] = ToUnsigned<Format>(quads[k]);
+}
+
+/// Unpacks chunk `c` of the rows from `row` on; those at and beyond row_end repeat the last one.
+template <class Format, class Rows>
 void UnpackTile(const WeightMatrix& weights, int64_t row, int64_t row_end, int64_t c, Tile& tile) {
-  x86::ChunkOfRows<Format, kLanes> chunk(weights, row, row_end);
-  chunk.Select(c);
-  UnpackScales<Format>(chunk, tile.scales);
-  tile.groups = chunk.groups() * (32 / Format::kGroup);
-  for (int i = 0; i < chunk.groups(); ++i) {
-    chunk.Prefetch(i);
-    __m256i codes[kLanes];
+  Rows rows(weights, row, row_end);
+  rows.Select(c);
+  LoadScales(rows, tile.scales);
+  tile.groups = rows.groups() * (32 / Format::kGroup);
+  for (int i = 0; i < rows.groups(); ++i) {
+    rows.Prefetch(i);
+    __m512i codes[8];
+    LoadCodes(rows, i, codes);
     MOXIE_UNROLL
-    for (int r = 0; r < kLanes; ++r) codes[r] = Format::Codes(chunk[r], i);
-    __m512i quads[8];
-    Transpose16x8(codes, quads);
-    MOXIE_UNROLL
-    for (int k = 0; k < 8; ++k) {
-      _mm512_store_si512(tile.codes[8 * i + k], ToUnsigned<Format>(quads[k]));
-    }
+    for (int k = 0; k < 8; ++k) _mm512_store_si512(tile.codes[8 * i + k], codes[k]);
   }
 }
 

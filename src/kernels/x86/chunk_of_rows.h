@@ -18,6 +18,7 @@ constexpr int64_t kAheadBytes = 16 << 10;
 template <class Format, int kRows>
 class ChunkOfRows {
  public:
+  static constexpr bool kPacked = false;
   static constexpr int64_t kBlockBytes = sizeof(typename Format::Block);
   static constexpr int64_t kBytes = kChunkElements / Format::Block::kElements * kBlockBytes;
 
