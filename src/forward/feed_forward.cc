@@ -107,6 +107,22 @@ void FeedForward::Convert(std::span<const Panel> panels) const {
   });
 }
 
+/// Whether a tile's gate and up can go to the form for down at once, while they are in the cache:
+/// nobody else asks for them, and their columns are converted by themselves.
+bool FeedForward::FitsCache(std::span<const FeedForwardTask> tasks, int64_t pass_tokens) {
+  tile_floats_ = 0;
+  for (const FeedForwardTask& task : tasks) {
+    const WeightMatrix& gate = task.weights.gate;
+    const int64_t slice =
+        kernels_.activation_format(task.weights.down.type, gate.rows, pass_tokens).slice;
+    const int64_t rows = RowTiles::RowsPerTile(gate);
+    if (task.pairs != nullptr || slice == 0 || rows % slice != 0 || gate.rows % slice != 0)
+      return false;
+    tile_floats_ = std::max(tile_floats_, rows * std::ssize(task.tokens));
+  }
+  return tile_floats_ * threads_.threads() <= std::ssize(gate_);
+}
+
 /// Lays out where every task reads and writes.
 void FeedForward::Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
                        const float* floats) {
@@ -156,12 +172,14 @@ void FeedForward::PlanDown(Work& work, int64_t pass_tokens) {
   std::byte* to = converted_.data() + converted_bytes_;
   converted_bytes_ += format.BytesOf(tokens);
   MOXIE_CHECK(converted_bytes_ <= std::ssize(converted_));
-  AddPanels({.format = format, .cols = ffn, .x = work.gate.out, .out = to}, tokens, conversions_);
+  if (tile_floats_ == 0)
+    AddPanels({.format = format, .cols = ffn, .x = work.gate.out, .out = to}, tokens, conversions_);
   work.down.activations = {format, to};
 }
 
 void FeedForward::RunGates(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
                            const float* floats, InputObserver* observer) {
+  if (observer != nullptr || !FitsCache(tasks, x.rows())) tile_floats_ = 0;
   Plan(tasks, x, floats);
   Convert(gathers_);
   adapters_.Clear();
@@ -173,8 +191,12 @@ void FeedForward::RunGates(std::span<const FeedForwardTask> tasks, const Activat
     work_[i].gate.terms = adapters_.Reduce(tasks[i].pairs->gate, work_[i].gate.tokens, row);
     work_[i].up.terms = adapters_.Reduce(tasks[i].pairs->up, work_[i].up.tokens, row);
   }
-  gate_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
-    MultiplyGate(work_[index], begin, end);
+  gate_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end, int worker) {
+    if (tile_floats_ > 0) {
+      ActivateTile(work_[index], begin, end, worker);
+    } else {
+      MultiplyGate(work_[index], begin, end);
+    }
   });
   if (observer != nullptr) Show(tasks, floats, *observer);
 }
@@ -187,7 +209,7 @@ void FeedForward::RunDowns(std::span<const FeedForwardTask> tasks) {
     work_[i].down.terms = adapters_.Reduce(tasks[i].pairs->down, work_[i].down.tokens,
                                            [&](int64_t t) { return work_[i].ActivatedRow(t); });
   }
-  down_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end) {
+  down_tiles_.Run(threads_, [&](size_t index, int64_t begin, int64_t end, int) {
     MultiplyRows(kernels_, work_[index].down, begin, end);
   });
 }
@@ -200,6 +222,40 @@ void FeedForward::MultiplyGate(const Work& work, int64_t begin, int64_t end) con
     const int64_t at = t * work.gate.out_stride + begin;
     const auto count = static_cast<size_t>(end - begin);
     ApplyActivation(kernels_, activation_, {work.gate.out + at, count}, {work.up.out + at, count});
+  }
+}
+
+/// Some rows of gate and up, the activation, and their part of down's input.
+void FeedForward::ActivateTile(const Work& work, int64_t begin, int64_t end, int worker) {
+  const int64_t rows = end - begin, tokens = work.gate.tokens;
+  const auto multiply = [&](Product product, float* out) {
+    WeightMatrix part = *product.weights;
+    part.data = part.row(begin);
+    part.rows = rows;
+    product.weights = &part;
+    product.out = out;
+    product.out_stride = rows;
+    if (!product.bias.empty())
+      product.bias = product.bias.subspan(static_cast<size_t>(begin), static_cast<size_t>(rows));
+    MultiplyRows(kernels_, product, 0, rows);
+  };
+  float* gate = gate_.data() + worker * tile_floats_;
+  float* up = up_.data() + worker * tile_floats_;
+  multiply(work.gate, gate);
+  multiply(work.up, up);
+  const auto count = static_cast<size_t>(tokens * rows);
+  ApplyActivation(kernels_, activation_, {gate, count}, {up, count});
+
+  const ActivationFormat& format = work.down.activations.format;
+  const int64_t panel_bytes = format.BytesOf(format.panel);
+  std::byte* out = converted_.data() + (work.down.activations.data - converted_.data()) +
+                   panel_bytes * begin / work.gate.weights->rows;
+  std::array<const float*, kMaxPanel> panel;
+  for (int64_t t = 0; t < tokens; t += format.panel, out += panel_bytes) {
+    const int64_t together = std::min(format.panel, tokens - t);
+    for (int64_t i = 0; i < together; ++i)
+      panel[static_cast<size_t>(i)] = gate + (t + i) * rows;
+    kernels_.convert_activations(format, rows, panel.data(), together, out);
   }
 }
 

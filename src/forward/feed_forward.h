@@ -86,10 +86,12 @@ class FeedForward {
 
   Activations Rows(std::span<const int32_t> tokens, const ActivationRows& x, const float* floats,
                    DType weights);
+  bool FitsCache(std::span<const FeedForwardTask> tasks, int64_t pass_tokens);
   void Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats);
   void PlanDown(Work& work, int64_t pass_tokens);
   static void AddPanels(Panel panel, int64_t rows, std::vector<Panel>& panels);
   void MultiplyGate(const Work& work, int64_t begin, int64_t end) const;
+  void ActivateTile(const Work& work, int64_t begin, int64_t end, int worker);
   void Convert(std::span<const Panel> panels) const;
   void Show(std::span<const FeedForwardTask> tasks, const float* floats,
             InputObserver& observer) const;
@@ -99,7 +101,8 @@ class FeedForward {
   AdapterTerms& adapters_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
-  std::vector<float> gate_, up_;
+  std::vector<float> gate_, up_;      ///< of all tasks, or each worker's of a tile
+  int64_t tile_floats_ = 0;           ///< a worker's; 0: all tasks'
   std::vector<std::byte> gathered_;   ///< input rows in the order of tasks
   std::vector<std::byte> converted_;  ///< activated rows in the forms of the downs
   int64_t gathered_bytes_ = 0;        ///< used so far in this Run

@@ -12,11 +12,6 @@ constexpr int64_t kRowStep = 96;          // Kernels multiply 32 or 48 rows at a
 constexpr int64_t kMinTokensToShare = 4;
 constexpr int64_t kAlignment = 64;
 
-int64_t RowsPerTile(const WeightMatrix& weights) {
-  const int64_t row_bytes = std::max<int64_t>(1, BytesOf(weights.type, weights.cols).value_or(1));
-  return std::max(kRowStep, kTileBytes / row_bytes / kRowStep * kRowStep);
-}
-
 void AddLowRank(const KernelSet& kernels, const LowRankTerm& term, const Product& product,
                 int64_t begin, int64_t end) {
   constexpr int64_t kBlock = 64;
@@ -143,6 +138,11 @@ void MultiplyRows(const KernelSet& kernels, const Product& product, int64_t begi
   for (const LowRankTerm& term : product.terms) AddLowRank(kernels, term, product, begin, end);
 }
 
+int64_t RowTiles::RowsPerTile(const WeightMatrix& weights) {
+  const int64_t row_bytes = std::max<int64_t>(1, BytesOf(weights.type, weights.cols).value_or(1));
+  return std::min(weights.rows, std::max(kRowStep, kTileBytes / row_bytes / kRowStep * kRowStep));
+}
+
 void RowTiles::Add(const WeightMatrix& weights) {
   const int64_t first = entries_.empty()
                             ? 0
@@ -154,16 +154,16 @@ void RowTiles::Add(const WeightMatrix& weights) {
 }
 
 void RowTiles::Run(ThreadPool& threads,
-                   FunctionRef<void(size_t matrix, int64_t begin, int64_t end)> task) const {
+                   FunctionRef<void(size_t matrix, int64_t begin, int64_t end, int worker)> task) const {
   if (entries_.empty()) return;
   const Entry& last = entries_.back();
   const int64_t tasks = last.first_task + (last.rows + last.rows_per_tile - 1) / last.rows_per_tile;
-  threads.ParallelFor(tasks, [&](int64_t index, int) {
+  threads.ParallelFor(tasks, [&](int64_t index, int worker) {
     const auto after = std::ranges::upper_bound(entries_, index, {}, &Entry::first_task);
     const Entry& entry = *(after - 1);
     const int64_t begin = (index - entry.first_task) * entry.rows_per_tile;
     task(static_cast<size_t>(after - 1 - entries_.begin()), begin,
-         std::min(begin + entry.rows_per_tile, entry.rows));
+         std::min(begin + entry.rows_per_tile, entry.rows), worker);
   });
 }
 
@@ -178,7 +178,7 @@ void ProductList::Add(const Product& product) {
 }
 
 void ProductList::Run(const KernelSet& kernels, ThreadPool& threads) const {
-  tiles_.Run(threads, [&](size_t matrix, int64_t begin, int64_t end) {
+  tiles_.Run(threads, [&](size_t matrix, int64_t begin, int64_t end, int) {
     MultiplyRows(kernels, products_[matrix], begin, end);
   });
 }

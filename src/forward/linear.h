@@ -119,9 +119,12 @@ class RowTiles {
   void Clear() { entries_.clear(); }
   void Add(const WeightMatrix& weights);
 
-  /// Calls task(matrix, row_begin, row_end) for every tile, matrices numbered as added.
+  /// Rows of a tile of such a matrix: a multiple of 32, unless it has fewer.
+  static int64_t RowsPerTile(const WeightMatrix& weights);
+
+  /// Calls task(matrix, row_begin, row_end, worker) for every tile, matrices numbered as added.
   void Run(ThreadPool& threads,
-           FunctionRef<void(size_t matrix, int64_t begin, int64_t end)> task) const;
+           FunctionRef<void(size_t matrix, int64_t begin, int64_t end, int worker)> task) const;
 
  private:
   struct Entry {

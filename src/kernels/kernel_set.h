@@ -19,6 +19,9 @@ struct ActivationFormat {
   int32_t id = 0;         ///< equal ids within one set mean one conversion serves both
   int64_t row_bytes = 0;  ///< bytes for each row of `cols` activations
   int64_t panel = 1;      ///< rows that are converted and laid out together; divides kMaxPanel
+  /// Where this is not 0, as many columns of a panel, from a multiple of them on, may be converted
+  /// by themselves: they lie where their part of the panel's bytes does.
+  int64_t slice = 0;
 
   /// Where the panel of row `rows` begins, and what so many rows take where that is one's first.
   int64_t BytesOf(int64_t rows) const { return (rows + panel - 1) / panel * panel * row_bytes; }

@@ -13,6 +13,7 @@ using x86::kChunkElements;
 using x86::Min;
 
 constexpr int kTileWords = 16 * 32;           // 1 KiB.
+constexpr int kTileRowBytes = 64;
 constexpr int kGroups = kChunkElements / 32;  // Tiles that a chunk of 16 rows fills.
 constexpr int kBlockRows = 2 * kLanes;        // Rows that meet each panel together.
 // Panels that meet a block of rows before the next one: they stay in the second-level cache.
@@ -40,7 +41,7 @@ struct UnpackedChunk {
   alignas(64) uint16_t words[2][kGroups][kTileWords];
 };
 
-/// The sums of a panel and a block of rows: [token][row], twice.
+/// The sums of a panel and a block of rows, on their way through the chunks.
 struct PanelSums {
   alignas(64) float sums[2][kPanelTokens * kLanes];
 };
@@ -131,7 +132,7 @@ class Unpacker {
 
   MOXIE_MEMBER bool IsDue() {
     credit_ += end_;
-    if (credit_ < rounds_ || next_ == end_) return false;
+    if (credit_ < rounds_ || next_ >= end_) return false;
     credit_ -= rounds_;
     return true;
   }
@@ -159,74 +160,146 @@ struct NoUnit {
   MOXIE_MEMBER void Unpack() const {}
 };
 
-/// 32 columns of two blocks of rows and `kPanels` panels. Half of a unit, from kQuad on, is
-/// unpacked between the products: few instructions at a time, for when those fill the scheduler
-/// the matrix unit waits.
-template <int kPanels, int kQuad, class Unit>
+/// Where the sums of a panel and a block of rows are: [token][row], and 16 rows on the second 16.
+struct SumsAt {
+  float* first;
+  int64_t second;  // Numbers from the first 16 rows' sums to the others'.
+  int64_t bytes;   // From token to token.
+};
+
+/// The turn from a pair of panels to the next one: whose sums leave the tiles, and whose come.
+struct Turn {
+  SumsAt from[2];
+  SumsAt to[2];
+  bool to_zero;  // No sums yet.
+};
+
+#define MOXIE_LOAD_SUMS(tile, at, v) _tile_loadd(tile, (at).first + (v) * (at).second, (at).bytes)
+#define MOXIE_STORE_SUMS(tile, at, v) \
+  _tile_stored(tile, (at).first + (v) * (at).second, (at).bytes)
+#define MOXIE_TURN(tile, p, v)               \
+  if constexpr (kTurn) {                     \
+    MOXIE_STORE_SUMS(tile, turn.from[p], v); \
+    if (turn.to_zero) {                      \
+      _tile_zero(tile);                      \
+    } else {                                 \
+      MOXIE_LOAD_SUMS(tile, turn.to[p], v);  \
+    }                                        \
+  }
+
+/// 32 columns of two blocks of rows and two panels. Half of a unit, from kQuad on, is unpacked
+/// between the products: few instructions at a time, for when those fill the scheduler the matrix
+/// unit waits. For the same reason each tile of sums turns just before its first product.
+template <bool kTurn, int kQuad, class Unit>
 MOXIE_INLINE void MultiplyColumns(const uint16_t* rows, const uint16_t* x, int64_t panel_words,
-                                  const Unit& unit) {
-  constexpr int kRowBytes = 64;
-  constexpr int kCount = 2 / kPanels;
-  _tile_loadd(MOXIE_PANEL_0, x, kRowBytes);
-  _tile_loadd(MOXIE_ROWS_0, rows, kRowBytes);
+                                  const Unit& unit, const Turn& turn) {
+  _tile_loadd(MOXIE_PANEL_0, x, kTileRowBytes);
+  _tile_loadd(MOXIE_ROWS_0, rows, kTileRowBytes);
+  MOXIE_TURN(MOXIE_SUMS_00, 0, 0)
   _tile_dpbf16ps(MOXIE_SUMS_00, MOXIE_PANEL_0, MOXIE_ROWS_0);
-  unit.template Unpack<kQuad, kCount>();
-  _tile_loadd(MOXIE_ROWS_1, rows + kGroups * kTileWords, kRowBytes);
+  unit.template Unpack<kQuad, 1>();
+  _tile_loadd(MOXIE_ROWS_1, rows + kGroups * kTileWords, kTileRowBytes);
+  MOXIE_TURN(MOXIE_SUMS_01, 0, 1)
   _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_PANEL_0, MOXIE_ROWS_1);
-  unit.template Unpack<kQuad + kCount, kCount>();
-  if constexpr (kPanels == 2) {
-    _tile_loadd(MOXIE_PANEL_1, x + panel_words, kRowBytes);
-    _tile_dpbf16ps(MOXIE_SUMS_10, MOXIE_PANEL_1, MOXIE_ROWS_0);
-    unit.template Unpack<kQuad + 2, 1>();
-    _tile_dpbf16ps(MOXIE_SUMS_11, MOXIE_PANEL_1, MOXIE_ROWS_1);
-    unit.template Unpack<kQuad + 3, 1>();
+  unit.template Unpack<kQuad + 1, 1>();
+  _tile_loadd(MOXIE_PANEL_1, x + panel_words, kTileRowBytes);
+  MOXIE_TURN(MOXIE_SUMS_10, 1, 0)
+  _tile_dpbf16ps(MOXIE_SUMS_10, MOXIE_PANEL_1, MOXIE_ROWS_0);
+  unit.template Unpack<kQuad + 2, 1>();
+  MOXIE_TURN(MOXIE_SUMS_11, 1, 1)
+  _tile_dpbf16ps(MOXIE_SUMS_11, MOXIE_PANEL_1, MOXIE_ROWS_1);
+  unit.template Unpack<kQuad + 3, 1>();
+}
+
+/// Twice as many columns, and a unit if it is due.
+template <bool kTurn, class Unpacker>
+MOXIE_INLINE void MultiplyRound(const uint16_t* rows, const uint16_t* x, int64_t panel_words,
+                                Unpacker& next, const Turn& turn) {
+  if (next.IsDue()) {
+    const auto unit = next.Take();
+    MultiplyColumns<kTurn, 0>(rows, x, panel_words, unit, turn);
+    MultiplyColumns<false, 4>(rows + kTileWords, x + kTileWords, panel_words, unit, turn);
+  } else {
+    MultiplyColumns<kTurn, 0>(rows, x, panel_words, NoUnit(), turn);
+    MultiplyColumns<false, 4>(rows + kTileWords, x + kTileWords, panel_words, NoUnit(), turn);
   }
 }
 
-/// sums += a chunk of weights times `kPanels` panels; from zero where it is the `first`.
-template <int kPanels, class Unpacker>
-MOXIE_INLINE void MultiplyPanels(const UnpackedChunk& weights, int groups, const uint16_t* x,
-                                 int64_t panel_words, bool first, PanelSums* sums, Unpacker& next) {
-  constexpr int kRowBytes = 64;
-  FinishWrites();
+/// A chunk of a block of rows times pairs of panels from `x` on; at(p) is where panel p's sums are,
+/// to(p) where they go.
+template <class Unpacker, class At, class To>
+MOXIE_INLINE void MultiplyPairs(const UnpackedChunk& weights, int groups, const uint16_t* x,
+                                int64_t panel_words, int64_t pairs, bool first, Unpacker& next,
+                                At at, To to) {
+  Turn turn;
+  turn.to_zero = first;
+  turn.to[0] = at(0);
+  turn.to[1] = at(1);
   if (first) {
     _tile_zero(MOXIE_SUMS_00);
     _tile_zero(MOXIE_SUMS_01);
-    if constexpr (kPanels == 2) {
-      _tile_zero(MOXIE_SUMS_10);
-      _tile_zero(MOXIE_SUMS_11);
-    }
+    _tile_zero(MOXIE_SUMS_10);
+    _tile_zero(MOXIE_SUMS_11);
   } else {
-    _tile_loadd(MOXIE_SUMS_00, sums[0].sums[0], kRowBytes);
-    _tile_loadd(MOXIE_SUMS_01, sums[0].sums[1], kRowBytes);
-    if constexpr (kPanels == 2) {
-      _tile_loadd(MOXIE_SUMS_10, sums[1].sums[0], kRowBytes);
-      _tile_loadd(MOXIE_SUMS_11, sums[1].sums[1], kRowBytes);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_00, turn.to[0], 0);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_01, turn.to[0], 1);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_10, turn.to[1], 0);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_11, turn.to[1], 1);
+  }
+  for (int64_t p = 0; p < pairs; ++p, x += 2 * panel_words) {
+    const uint16_t* rows = weights.words[0][0];
+    const uint16_t* panel = x;
+    int g = 0;
+    if (p > 0) {
+      for (int q = 0; q < 2; ++q) {
+        turn.from[q] = to(2 * p - 2 + q);
+        turn.to[q] = at(2 * p + q);
+      }
+      if (groups >= 2) {
+        MultiplyRound<true>(rows, panel, panel_words, next, turn);
+        g = 2;
+      } else {
+        MultiplyColumns<true, 0>(rows, panel, panel_words, NoUnit(), turn);
+        g = 1;
+      }
+    }
+    for (; g + 2 <= groups; g += 2)
+      MultiplyRound<false>(rows + g * kTileWords, panel + g * kTileWords, panel_words, next, turn);
+    if (g < groups) {
+      MultiplyColumns<false, 0>(rows + g * kTileWords, panel + g * kTileWords, panel_words,
+                                NoUnit(), turn);
     }
   }
-  const uint16_t* rows = weights.words[0][0];
-  int g = 0;
-  for (; g + 2 <= groups; g += 2, rows += 2 * kTileWords, x += 2 * kTileWords) {
-    if (next.IsDue()) {
-      const auto unit = next.Take();
-      MultiplyColumns<kPanels, 0>(rows, x, panel_words, unit);
-      MultiplyColumns<kPanels, 4>(rows + kTileWords, x + kTileWords, panel_words, unit);
-    } else {
-      MultiplyColumns<kPanels, 0>(rows, x, panel_words, NoUnit());
-      MultiplyColumns<kPanels, 0>(rows + kTileWords, x + kTileWords, panel_words, NoUnit());
-    }
-  }
-  if (g < groups) MultiplyColumns<kPanels, 0>(rows, x, panel_words, NoUnit());
-  _tile_stored(MOXIE_SUMS_00, sums[0].sums[0], kRowBytes);
-  _tile_stored(MOXIE_SUMS_01, sums[0].sums[1], kRowBytes);
-  if constexpr (kPanels == 2) {
-    _tile_stored(MOXIE_SUMS_10, sums[1].sums[0], kRowBytes);
-    _tile_stored(MOXIE_SUMS_11, sums[1].sums[1], kRowBytes);
-  }
+  for (int q = 0; q < 2; ++q) turn.from[q] = to(2 * pairs - 2 + q);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_00, turn.from[0], 0);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_01, turn.from[0], 1);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_10, turn.from[1], 0);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_11, turn.from[1], 1);
 }
 
-void StoreSums(const PanelSums& sums, int64_t rows, int64_t tokens, float* out,
-               int64_t out_stride) {
+/// The same of a single panel.
+MOXIE_INLINE void MultiplyPanel(const UnpackedChunk& weights, int groups, const uint16_t* x,
+                                bool first, const SumsAt& at, const SumsAt& to) {
+  if (first) {
+    _tile_zero(MOXIE_SUMS_00);
+    _tile_zero(MOXIE_SUMS_01);
+  } else {
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_00, at, 0);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_01, at, 1);
+  }
+  for (int g = 0; g < groups; ++g) {
+    _tile_loadd(MOXIE_PANEL_0, x + g * kTileWords, kTileRowBytes);
+    _tile_loadd(MOXIE_ROWS_0, weights.words[0][g], kTileRowBytes);
+    _tile_dpbf16ps(MOXIE_SUMS_00, MOXIE_PANEL_0, MOXIE_ROWS_0);
+    _tile_loadd(MOXIE_ROWS_1, weights.words[1][g], kTileRowBytes);
+    _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_PANEL_0, MOXIE_ROWS_1);
+  }
+  MOXIE_STORE_SUMS(MOXIE_SUMS_00, to, 0);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_01, to, 1);
+}
+
+void CopySums(const PanelSums& sums, int64_t rows, int64_t tokens, float* out,
+              int64_t out_stride) {
   for (int64_t t = 0; t < Min(tokens, kPanelTokens); ++t) {
     for (int v = 0; v < 2 && v * kLanes < rows; ++v) {
       avx512::StoreRows(out + t * out_stride + v * kLanes,
@@ -243,7 +316,7 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
   const int64_t panel_words = weights.cols * kPanelTokens;
   const int64_t chunks = (weights.cols + kChunkElements - 1) / kChunkElements;
   const int64_t panels = (tokens + kPanelTokens - 1) / kPanelTokens;
-  const int pairs = static_cast<int>((panels + 1) / 2);
+  const int64_t pairs = panels / 2;
   UnpackedChunk unpacked[2];
   PanelSums sums[kMostPanels];
   Unpacker<Format, Rows> next(weights, row_begin, row_end);
@@ -253,27 +326,41 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
   for (int64_t row = row_begin; row < row_end; row += kBlockRows) {
     for (int64_t c = 0; c < chunks; ++c, now ^= 1) {
       const int groups = next.groups();
+      const int rounds = static_cast<int>(pairs) * (groups / 2);
       const bool last = c + 1 == chunks;
       if (!last) {
-        next.Select(row, c + 1, pairs * (groups / 2), &unpacked[now ^ 1]);
+        next.Select(row, c + 1, rounds, &unpacked[now ^ 1]);
       } else if (row + kBlockRows < row_end) {
-        next.Select(row + kBlockRows, 0, pairs * (groups / 2), &unpacked[now ^ 1]);
+        next.Select(row + kBlockRows, 0, rounds, &unpacked[now ^ 1]);
       } else {
         next.SelectNothing();
       }
-      for (int64_t p = 0; p < panels; p += 2) {
-        const uint16_t* panel = x + p * panel_words + c * kGroups * kTileWords;
-        const bool two = p + 1 < panels;
-        if (two) {
-          MultiplyPanels<2>(unpacked[now], groups, panel, panel_words, c == 0, sums + p, next);
-        } else {
-          MultiplyPanels<1>(unpacked[now], groups, panel, panel_words, c == 0, sums + p, next);
-        }
-        if (!last) continue;
-        for (int64_t q = p; q < Min(p + 2, panels); ++q) {
-          StoreSums(sums[q], row_end - row, tokens - q * kPanelTokens,
-                    out + q * kPanelTokens * out_stride + row, out_stride);
-        }
+      const auto at = [&](int64_t p) -> SumsAt {
+        return {sums[p].sums[0], kPanelTokens * kLanes, kTileRowBytes};
+      };
+      // Whole tiles go where they belong; the others are copied below.
+      const auto whole = [&](int64_t p) {
+        return last && row + kBlockRows <= row_end && (p + 1) * kPanelTokens <= tokens;
+      };
+      const auto to = [&](int64_t p) -> SumsAt {
+        if (!whole(p)) return at(p);
+        return {out + p * kPanelTokens * out_stride + row, kLanes,
+                out_stride * static_cast<int64_t>(sizeof(float))};
+      };
+      const uint16_t* panel = x + c * kGroups * kTileWords;
+      FinishWrites();
+      if (pairs > 0) {
+        MultiplyPairs(unpacked[now], groups, panel, panel_words, pairs, c == 0, next, at, to);
+      }
+      if (panels % 2 != 0) {
+        MultiplyPanel(unpacked[now], groups, panel + 2 * pairs * panel_words, c == 0,
+                      at(panels - 1), to(panels - 1));
+      }
+      FinishWrites();
+      for (int64_t p = 0; last && p < panels; ++p) {
+        if (whole(p)) continue;
+        CopySums(sums[p], row_end - row, tokens - p * kPanelTokens,
+                 out + p * kPanelTokens * out_stride + row, out_stride);
       }
       next.Finish();
     }

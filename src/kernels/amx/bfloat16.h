@@ -13,6 +13,7 @@ namespace moxie::amx {
 // apart. Numbers below 2^-126 count as zeros.
 
 constexpr int kPanelTokens = 16;
+constexpr int kTileColumns = 32;  ///< of a panel, which lie together
 
 /// Whether weights of this type and width have this product.
 bool HasBfloat16Product(DType type, int64_t cols);

@@ -91,7 +91,7 @@ struct TileUnit {
 ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t tokens) {
   if (tokens < kLeastPanelTokens || !HasBfloat16Product(weights, cols))
     return avx512::FormatOfActivations(weights, cols, tokens);
-  return {.id = kPanels, .row_bytes = 2 * cols, .panel = kPanelTokens};
+  return {.id = kPanels, .row_bytes = 2 * cols, .panel = kPanelTokens, .slice = kTileColumns};
 }
 
 void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
