@@ -253,8 +253,7 @@ void FeedForward::ActivateTile(const Work& work, int64_t begin, int64_t end, int
   std::array<const float*, kMaxPanel> panel;
   for (int64_t t = 0; t < tokens; t += format.panel, out += panel_bytes) {
     const int64_t together = std::min(format.panel, tokens - t);
-    for (int64_t i = 0; i < together; ++i)
-      panel[static_cast<size_t>(i)] = gate + (t + i) * rows;
+    for (int64_t i = 0; i < together; ++i) panel[static_cast<size_t>(i)] = gate + (t + i) * rows;
     kernels_.convert_activations(format, rows, panel.data(), together, out);
   }
 }

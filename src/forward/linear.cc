@@ -153,8 +153,9 @@ void RowTiles::Add(const WeightMatrix& weights) {
       {.rows = weights.rows, .rows_per_tile = RowsPerTile(weights), .first_task = first});
 }
 
-void RowTiles::Run(ThreadPool& threads,
-                   FunctionRef<void(size_t matrix, int64_t begin, int64_t end, int worker)> task) const {
+void RowTiles::Run(
+    ThreadPool& threads,
+    FunctionRef<void(size_t matrix, int64_t begin, int64_t end, int worker)> task) const {
   if (entries_.empty()) return;
   const Entry& last = entries_.back();
   const int64_t tasks = last.first_task + (last.rows + last.rows_per_tile - 1) / last.rows_per_tile;

@@ -12,7 +12,7 @@ namespace {
 using x86::kChunkElements;
 using x86::Min;
 
-constexpr int kTileWords = 16 * 32;           // 1 KiB.
+constexpr int kTileWords = 16 * 32;  // 1 KiB.
 constexpr int kTileRowBytes = 64;
 constexpr int kGroups = kChunkElements / 32;  // Tiles that a chunk of 16 rows fills.
 constexpr int kBlockRows = 2 * kLanes;        // Rows that meet each panel together.
@@ -175,8 +175,7 @@ struct Turn {
 };
 
 #define MOXIE_LOAD_SUMS(tile, at, v) _tile_loadd(tile, (at).first + (v) * (at).second, (at).bytes)
-#define MOXIE_STORE_SUMS(tile, at, v) \
-  _tile_stored(tile, (at).first + (v) * (at).second, (at).bytes)
+#define MOXIE_STORE_SUMS(tile, at, v) _tile_stored(tile, (at).first + (v) * (at).second, (at).bytes)
 #define MOXIE_TURN(tile, p, v)               \
   if constexpr (kTurn) {                     \
     MOXIE_STORE_SUMS(tile, turn.from[p], v); \
@@ -189,11 +188,12 @@ struct Turn {
 
 /// 32 columns of two blocks of rows and two panels. Half of a unit, from kQuad on, is unpacked
 /// between the products: few instructions at a time, for when those fill the scheduler the matrix
-/// unit waits. For the same reason each tile of sums turns just before its first product.
+/// unit waits. Panels stream past the nearest cache, where the weights are to stay. Each tile of
+/// sums turns just before its first product.
 template <bool kTurn, int kQuad, class Unit>
 MOXIE_INLINE void MultiplyColumns(const uint16_t* rows, const uint16_t* x, int64_t panel_words,
                                   const Unit& unit, const Turn& turn) {
-  _tile_loadd(MOXIE_PANEL_0, x, kTileRowBytes);
+  _tile_stream_loadd(MOXIE_PANEL_0, x, kTileRowBytes);
   _tile_loadd(MOXIE_ROWS_0, rows, kTileRowBytes);
   MOXIE_TURN(MOXIE_SUMS_00, 0, 0)
   _tile_dpbf16ps(MOXIE_SUMS_00, MOXIE_PANEL_0, MOXIE_ROWS_0);
@@ -202,7 +202,7 @@ MOXIE_INLINE void MultiplyColumns(const uint16_t* rows, const uint16_t* x, int64
   MOXIE_TURN(MOXIE_SUMS_01, 0, 1)
   _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_PANEL_0, MOXIE_ROWS_1);
   unit.template Unpack<kQuad + 1, 1>();
-  _tile_loadd(MOXIE_PANEL_1, x + panel_words, kTileRowBytes);
+  _tile_stream_loadd(MOXIE_PANEL_1, x + panel_words, kTileRowBytes);
   MOXIE_TURN(MOXIE_SUMS_10, 1, 0)
   _tile_dpbf16ps(MOXIE_SUMS_10, MOXIE_PANEL_1, MOXIE_ROWS_0);
   unit.template Unpack<kQuad + 2, 1>();
@@ -298,8 +298,7 @@ MOXIE_INLINE void MultiplyPanel(const UnpackedChunk& weights, int groups, const 
   MOXIE_STORE_SUMS(MOXIE_SUMS_01, to, 1);
 }
 
-void CopySums(const PanelSums& sums, int64_t rows, int64_t tokens, float* out,
-              int64_t out_stride) {
+void CopySums(const PanelSums& sums, int64_t rows, int64_t tokens, float* out, int64_t out_stride) {
   for (int64_t t = 0; t < Min(tokens, kPanelTokens); ++t) {
     for (int v = 0; v < 2 && v * kLanes < rows; ++v) {
       avx512::StoreRows(out + t * out_stride + v * kLanes,

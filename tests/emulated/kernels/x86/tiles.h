@@ -159,6 +159,11 @@ class Tiles {
 [[maybe_unused]] static inline void _tile_loadd(int tile, const void* p, int64_t stride) {
   moxie::emulated::Tiles::OfThread().Load(tile, p, stride);
 }
+
+/// The same: only caches tell them apart.
+[[maybe_unused]] static inline void _tile_stream_loadd(int tile, const void* p, int64_t stride) {
+  _tile_loadd(tile, p, stride);
+}
 [[maybe_unused]] static inline void _tile_stored(int tile, void* p, int64_t stride) {
   moxie::emulated::Tiles::OfThread().Store(tile, p, stride);
 }
