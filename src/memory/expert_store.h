@@ -36,7 +36,8 @@ class ExpertStore {
   };
 
   /// The experts whose gate and up are there, at least one; none: all of Begin's have been given.
-  /// Waits where nothing is ready yet. Valid until the next call of Next or Begin.
+  /// Waits where nothing is ready yet. Valid until the next call of Next or Begin. After an error
+  /// only Begin goes on.
   virtual Result<std::span<const Ready>> Next() = 0;
 
   /// Keeps the disk busy; to be called between parts of a long computation. What Next gave stays.

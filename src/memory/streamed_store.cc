@@ -62,7 +62,8 @@ class StreamedExpertStore final : public ExpertStore {
         experts_per_layer_(MostExperts(weights)),
         policy_(std::ssize(weights.layers), static_cast<int64_t>(experts_per_layer_)),
         slot_of_(weights.layers.size() * experts_per_layer_, kNone),
-        slots_(static_cast<size_t>(slots)) {
+        slots_(static_cast<size_t>(slots)),
+        most_reads_(StreamReaderOptions(weights).max_reads) {
     // As many slots a piece as io_uring takes.
     const int64_t piece = std::max<int64_t>(1, kMostPieceBytes / slot_bytes_) * slot_bytes_;
     reader_.ExpectMemory({memory_.data(), static_cast<size_t>(slots * slot_bytes_)}, piece);
@@ -121,6 +122,7 @@ class StreamedExpertStore final : public ExpertStore {
   NextUsePolicy policy_;
   std::vector<int32_t> slot_of_;  ///< [layers, experts] or kNone
   std::vector<Slot> slots_;
+  const int most_reads_;
   const int64_t bytes_before_ = reader_.bytes_read();
   ExpertTraffic traffic_;
   // The present Begin.
@@ -131,11 +133,12 @@ class StreamedExpertStore final : public ExpertStore {
   std::vector<Ready> ready_;
   int reading_ = 0;  ///< slots with wanted experts on their way
   bool present_given_ = true;
-  std::optional<Error> error_;
+  std::optional<Error> error_;  ///< the first one; its Begin ends with it
 };
 
 Result<void> StreamedExpertStore::Begin(int64_t layer, std::span<const int32_t> experts) {
   layer_ = layer;
+  error_.reset();
   missing_.clear();
   StartTurn();
   arrived_.clear();
@@ -171,6 +174,7 @@ Result<void> StreamedExpertStore::Begin(int64_t layer, std::span<const int32_t> 
 }
 
 Result<std::span<const ExpertStore::Ready>> StreamedExpertStore::Next() {
+  if (error_) return *error_;  // Going on would leave out the expert that could not be read.
   if (!present_given_ && !ready_.empty()) {
     present_given_ = true;
     return std::span<const Ready>(ready_);
@@ -180,7 +184,7 @@ Result<std::span<const ExpertStore::Ready>> StreamedExpertStore::Next() {
   ReadMissing();
   TakeArrivals(false);
   WaitWhile([&] { return arrived_.empty() && (reading_ > 0 || !missing_.empty()); });
-  if (error_) return *std::exchange(error_, std::nullopt);
+  if (error_) return *error_;
   for (const int32_t slot : arrived_) Give(slot);
   arrived_.clear();
   return std::span<const Ready>(ready_);
@@ -191,7 +195,7 @@ Result<void> StreamedExpertStore::Complete() {
     return slots_[static_cast<size_t>(slot)].state == State::kReading;
   };
   WaitWhile([&] { return std::ranges::any_of(given_, on_its_way); });
-  if (error_) return *std::exchange(error_, std::nullopt);
+  if (error_) return *error_;
   return {};
 }
 
@@ -202,7 +206,7 @@ void StreamedExpertStore::WaitWhile(Condition condition) {
   const auto start = std::chrono::steady_clock::now();
   while (!error_ && condition()) {
     TakeArrivals(true);
-    ReadMissing();  // All slots may have been busy with what a Begin that failed asked for.
+    ReadMissing();  // All slots or reads may have been taken by Begins that failed.
   }
   traffic_.wait_s +=
       std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
@@ -216,7 +220,8 @@ void StreamedExpertStore::StartTurn() {
 }
 
 void StreamedExpertStore::ReadMissing() {
-  while (!missing_.empty()) {
+  // Reads of several Begins that failed may still be on their way.
+  while (!missing_.empty() && reader_.pending() + kMatrices <= most_reads_) {
     const int32_t slot = FreeSlot();
     if (slot == kNone) return;
     Read(missing_.back(), slot);
@@ -274,7 +279,7 @@ void StreamedExpertStore::TakeArrivals(bool wait) {
       continue;
     }
     if (slot.missing != 0) continue;
-    if (slot.wanted) error_ = std::move(slot.error);
+    if (slot.wanted && !error_) error_ = std::move(slot.error);
     if (slot.wanted && !slot.given) --reading_;
     slot_of_[static_cast<size_t>(slot.item)] = kNone;
     slot = {};

@@ -34,8 +34,8 @@ int64_t StreamedStoreBytes(const ModelWeights& weights, int64_t slots);
 ///
 /// `weights` and `reader` must outlive it, and the reader is its alone.
 ///
-/// Errors of the store: kOverBudget where the memory cannot be had; of Next: what the reader
-/// reports, after which the store works on and the next Begin asks again.
+/// Errors of the store: kOverBudget where the memory cannot be had; of Next and Complete: what the
+/// reader reports. Both give it again until the next Begin, which asks for the experts again.
 Result<std::unique_ptr<ExpertStore>> MakeStreamedExpertStore(const ModelWeights& weights,
                                                              FileReader& reader, int64_t slots);
 

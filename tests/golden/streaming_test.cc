@@ -4,6 +4,8 @@
 
 #include <array>
 #include <cerrno>
+#include <cstring>
+#include <numeric>
 #include <random>
 
 #include "core/process_memory.h"
@@ -157,6 +159,89 @@ TEST_F(Streaming, AFailingDiskGivesErrorsAndNeverAWrongToken) {
     }
     EXPECT_EQ(errors > 0, test.fails) << test.faults.result;
     EXPECT_GT(test.faults.injected, 0);
+  }
+}
+
+/// What a store gives of one Begin: expert ids in their order, and the error that ended it.
+struct Given {
+  std::vector<int32_t> experts;
+  std::optional<Error> error;
+};
+
+/// Also compares every expert with the mapped file.
+Given TakeAll(Runner& runner, const LoadedModel& model, int64_t layer) {
+  const auto& experts = model.weights.layers[static_cast<size_t>(layer)].experts;
+  Given given;
+  std::vector<int32_t> ids(experts.size());
+  std::iota(ids.begin(), ids.end(), 0);
+  EXPECT_TRUE(runner.store->Begin(layer, ids));
+  for (;;) {
+    const auto ready = runner.store->Next();
+    const Result<void> complete = ready ? runner.store->Complete() : Result<void>();
+    if (!ready || !complete) {
+      given.error = ready ? complete.error() : ready.error();
+      return given;
+    }
+    if (ready->empty()) return given;
+    for (const ExpertStore::Ready& expert : *ready) {
+      given.experts.push_back(expert.expert);
+      const FeedForwardWeights& stored = experts[static_cast<size_t>(expert.expert)];
+      const auto same = [](const WeightMatrix& got, const WeightMatrix& want) {
+        return std::memcmp(got.data, want.data, static_cast<size_t>(want.bytes())) == 0;
+      };
+      EXPECT_TRUE(same(expert.view.gate, stored.gate.matrix));
+      EXPECT_TRUE(same(expert.view.up, stored.up.matrix));
+      EXPECT_TRUE(same(expert.view.down, stored.down.matrix));
+    }
+  }
+}
+
+/// Asking on after an error must not end as if all experts had been given.
+TEST_F(Streaming, AnErrorStaysUntilTheNextBegin) {
+  const auto experts = static_cast<int64_t>(model_->weights.layers[0].experts.size());
+  for (const int64_t slots : {kLeastExpertSlots, experts, 3 * experts}) {
+    for (int block = 0; block < 3 * experts; ++block) {
+      Faults faults{.first = block, .count = 1, .result = -EIO};
+      Runner runner(*model_, {.expert_slots = slots, .faults = &faults});
+      const Given given = TakeAll(runner, *model_, 0);
+      ASSERT_TRUE(given.error) << slots << " " << block;
+      EXPECT_LT(std::ssize(given.experts), experts);
+      const std::string message = given.error->message;
+      EXPECT_NE(message.find(".safetensors: cannot be read: "), std::string::npos) << message;
+      for (int again = 0; again < 3; ++again) {
+        const auto ready = runner.store->Next();
+        const auto complete = runner.store->Complete();
+        ASSERT_FALSE(ready) << slots << " " << block;
+        ASSERT_FALSE(complete) << slots << " " << block;
+        EXPECT_EQ(ready.error().message, message);
+        EXPECT_EQ(complete.error().message, message);
+      }
+      for (const int64_t layer : {0, 1}) {
+        Given whole = TakeAll(runner, *model_, layer);
+        EXPECT_FALSE(whole.error) << whole.error->message;
+        std::ranges::sort(whole.experts);
+        EXPECT_EQ(std::ssize(whole.experts), experts);
+        EXPECT_TRUE(std::ranges::adjacent_find(whole.experts) == whole.experts.end());
+      }
+    }
+  }
+}
+
+/// A disk whose late answers are errors leaves reads of one failed Begin after another behind.
+TEST_F(Streaming, ReadsThatFailedBeginsLeftBehindAreWaitedFor) {
+  const auto experts = static_cast<int64_t>(model_->weights.layers[0].experts.size());
+  const auto layers = std::ssize(model_->weights.layers);
+  Faults faults{.count = 9, .result = -EIO, .newest_first = true};
+  Runner runner(*model_, {.expert_slots = layers * experts, .faults = &faults});
+  int errors = 0;
+  for (int64_t layer = 0; layer < layers; ++layer)
+    errors += TakeAll(runner, *model_, layer).error ? 1 : 0;
+  EXPECT_GT(runner.reader->pending(), 0);
+  EXPECT_GE(errors, 2);
+  for (int64_t layer = 0; layer < layers; ++layer) {
+    const Given given = TakeAll(runner, *model_, layer);
+    EXPECT_FALSE(given.error) << given.error->message;
+    EXPECT_EQ(std::ssize(given.experts), experts);
   }
 }
 

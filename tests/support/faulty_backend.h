@@ -5,6 +5,7 @@
 #include <memory>
 #include <string_view>
 #include <utility>
+#include <vector>
 
 #include "memory/read_backend.h"
 
@@ -19,6 +20,7 @@ struct Faults {
   int64_t shorten_to = 0;      ///< read only so much of it; 0: all
   int refusal = 0;             ///< given by Start instead of taking the block; 0: take it
   std::string_view only = {};  ///< the backend concerned; empty: all
+  bool newest_first = false;   ///< blocks come only where they are waited for, last to first
 
   int seen = 0, injected = 0;  ///< so far
 };
@@ -41,19 +43,34 @@ class FaultyBackend final : public ReadBackend {
       Block taken = block;
       if (faults_.shorten_to > 0 && counts && Strikes())
         taken.bytes = std::min(taken.bytes, faults_.shorten_to);
-      return backend_->Start(taken);
+      const int refused = backend_->Start(taken);
+      if (refused == 0 && faults_.newest_first) order_.push_back(taken.index);
+      return refused;
     }
     return faults_.refusal;
   }
 
   int Take(Done& done, bool wait) override {
-    const int taken = backend_->Take(done, wait);
+    const int taken = faults_.newest_first ? TakeNewest(done, wait) : backend_->Take(done, wait);
     const bool counts = faults_.only.empty() || faults_.only == name();
     if (taken == 1 && faults_.result != 0 && counts && Strikes()) done.result = faults_.result;
     return taken;
   }
 
  private:
+  int TakeNewest(Done& done, bool wait) {
+    if (!wait) return 0;
+    while (held_.size() < order_.size()) {
+      const int taken = backend_->Take(held_.emplace_back(), true);
+      if (taken < 0) return taken;
+    }
+    const auto newest = std::ranges::find(held_, order_.back(), &Done::index);
+    done = *newest;
+    held_.erase(newest);
+    order_.pop_back();
+    return 1;
+  }
+
   bool Strikes() {
     const int turn = faults_.seen++ - faults_.first;
     if (turn < 0 || turn % faults_.every != 0 || turn / faults_.every >= faults_.count)
@@ -64,6 +81,8 @@ class FaultyBackend final : public ReadBackend {
 
   std::unique_ptr<ReadBackend> backend_;
   Faults& faults_;
+  std::vector<int32_t> order_;  ///< of blocks that were started, where the newest comes first
+  std::vector<Done> held_;
 };
 
 }  // namespace moxie::testing
