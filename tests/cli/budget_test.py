@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """A real memory limit: in a control group that may use the budget and no more, a mixture several
 times as large answers as it does with all the memory there is, and the group never meets its
-limit. Importance is measured there, too; types for a size are not to be had."""
+limit; so it does where nobody says what the budget is. Importance is measured there, too; types for a size are not to be had."""
 import json
 import pathlib
 import tempfile
@@ -11,6 +11,7 @@ from cgroup import Group
 from python_support import moxie, skip, smollm2
 
 BUDGET = 128 << 20
+LIMIT = 192 << 20  # Of which moxie leaves 64 MiB alone where it is not told a budget.
 RUN = ["Why is the sky blue?", "--context", "64", "--batch", "32", "--max-tokens", "12",
        "--ignore-eos", "--json"]
 TEXT = pathlib.Path(__file__).resolve().parent.parent / "golden/smollm2_text.txt"
@@ -19,7 +20,7 @@ TEXT = pathlib.Path(__file__).resolve().parent.parent / "golden/smollm2_text.txt
 # Skipping is for before the tests: unittest takes an exit within one for a failure.
 DENSE = smollm2()
 try:
-    GROUP = Group(BUDGET)
+    GROUP, LARGER_GROUP = Group(BUDGET), Group(LIMIT)
 except OSError as error:
     skip(f"no control group can be made here: {error}")
 
@@ -34,22 +35,31 @@ class Budget(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        GROUP.remove()
+        for group in (GROUP, LARGER_GROUP):
+            group.remove()
         cls.holder.cleanup()
 
-    def test_a_model_four_times_the_budget_answers_as_without_one(self):
-        self.assertGreaterEqual(self.model.stat().st_size, 4 * BUDGET)
-        free = json.loads(moxie("run", self.model, *RUN))
+    def check_answer(self, group, limit, free_model, model, *options):
+        """In the group, the second model answers as the first does without a limit."""
+        free = json.loads(moxie("run", free_model, *RUN))
         self.assertNotIn("experts", free)
-        run = GROUP.run("run", self.model, *RUN, "--memory", BUDGET)
+        run = group.run("run", model, *RUN, *options)
         self.assertEqual(run.returncode, 0, run.stderr[-500:])
         limited = json.loads(run.stdout)
         self.assertEqual(limited["ids"], free["ids"])
         self.assertEqual(limited["text"], free["text"])
-        self.assertLessEqual(GROUP.peak(), BUDGET)
-        self.assertEqual(GROUP.limit_hits(), 0)  # Else the limit could hide a peak.
+        self.assertLessEqual(group.peak(), limit)
+        self.assertEqual(group.limit_hits(), 0)  # Else the limit could hide a peak.
         self.assertGreater(limited["experts"]["misses"], 0)
-        print(f"peak {GROUP.peak() / 2**20:.1f} MiB of {BUDGET >> 20}, experts {limited['experts']}")
+        print(f"peak {group.peak() / 2**20:.1f} MiB of {limit >> 20}, experts {limited['experts']}")
+
+    def test_a_model_four_times_the_budget_answers_as_without_one(self):
+        self.assertGreaterEqual(self.model.stat().st_size, 4 * BUDGET)
+        self.check_answer(GROUP, BUDGET, self.model, self.model, "--memory", BUDGET)
+
+    def test_what_nobody_says_is_found_in_the_group(self):
+        self.assertGreaterEqual(self.model.stat().st_size, 4 * LIMIT)
+        self.check_answer(LARGER_GROUP, LIMIT, self.model, self.model)
 
     def test_bench_stays_below_it_and_says_what_the_disk_allows(self):
         run = GROUP.run("bench", self.model, "--memory", BUDGET, "--prompt-tokens", "16", "--generate-tokens", "12",
