@@ -1,7 +1,8 @@
 #!/usr/bin/env python3
 """A real memory limit: in a control group that may use the budget and no more, a mixture several
-times as large answers as it does with all the memory there is, and the group never meets its
-limit; so it does where nobody says what the budget is. Importance is measured there, too; types for a size are not to be had."""
+times as large answers as it does with all the memory there is, in one file and in several, and the
+group never meets its limit; so it does where nobody says what the budget is. Importance is measured
+there, too; types for a size are not to be had."""
 import json
 import pathlib
 import tempfile
@@ -20,7 +21,7 @@ TEXT = pathlib.Path(__file__).resolve().parent.parent / "golden/smollm2_text.txt
 # Skipping is for before the tests: unittest takes an exit within one for a failure.
 DENSE = smollm2()
 try:
-    GROUP, LARGER_GROUP = Group(BUDGET), Group(LIMIT)
+    GROUP, LARGER_GROUP, SPLIT_GROUP = Group(BUDGET), Group(LIMIT), Group(BUDGET)
 except OSError as error:
     skip(f"no control group can be made here: {error}")
 
@@ -35,7 +36,7 @@ class Budget(unittest.TestCase):
 
     @classmethod
     def tearDownClass(cls):
-        for group in (GROUP, LARGER_GROUP):
+        for group in (GROUP, LARGER_GROUP, SPLIT_GROUP):
             group.remove()
         cls.holder.cleanup()
 
@@ -60,6 +61,18 @@ class Budget(unittest.TestCase):
     def test_what_nobody_says_is_found_in_the_group(self):
         self.assertGreaterEqual(self.model.stat().st_size, 4 * LIMIT)
         self.check_answer(LARGER_GROUP, LIMIT, self.model, self.model)
+
+    def test_a_split_model_answers_as_the_whole_file(self):
+        whole, split = self.folder / "whole.gguf", self.folder / "parts.gguf"
+        small, bf16 = self.folder / "small.gguf", self.folder / "bf16"
+        moxie("upcycle", DENSE, small, "--experts", "4", "--used", "2", "--noise", "0.1")
+        moxie("convert", small, bf16)
+        moxie("convert", bf16, whole, "--type", "q8_0")
+        moxie("convert", bf16, split, "--type", "q8_0", "--split", "100MiB")
+        parts = sorted(self.folder.glob("parts-*.gguf"))
+        self.assertGreaterEqual(len(parts), 4)
+        self.assertGreater(whole.stat().st_size, 2 * BUDGET)
+        self.check_answer(SPLIT_GROUP, BUDGET, whole, parts[0], "--memory", BUDGET)
 
     def test_bench_stays_below_it_and_says_what_the_disk_allows(self):
         run = GROUP.run("bench", self.model, "--memory", BUDGET, "--prompt-tokens", "16", "--generate-tokens", "12",
