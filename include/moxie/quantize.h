@@ -69,8 +69,9 @@ struct QuantizeReport {
 /// first. The choices are kept in the file as moxie.quantize.choices, a line of tensor, type and
 /// expected divergence each. A `probes` file keeps what was measured, layer by layer,
 /// and nothing that it holds is measured again: a run that was broken off goes on, and further
-/// sizes of a model, stacked or not, cost little. It holds for the model, text and importance that
-/// it was made with. This needs the memory that running the model takes.
+/// sizes of a model, stacked or not, cost little. Runs may share it at the same time. It holds for
+/// the model, text and importance that it was made with. This needs the memory that running the
+/// model takes.
 ///
 /// Each block's codes and scales are those of least squared error, weighed by the importance where
 /// there is one. Tensors stream through in blocks of rows, so memory does not grow with the model.

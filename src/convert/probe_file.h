@@ -1,6 +1,7 @@
 #pragma once
 
 #include <filesystem>
+#include <functional>
 #include <map>
 #include <optional>
 #include <string>
@@ -25,7 +26,13 @@ using ProbeResults = std::map<std::string, Probed, std::less<>>;
 /// Errors: kNotFound, kIo; kInvalidInput with one sentence that starts with the file's name.
 Result<ProbeResults> ReadProbes(const std::filesystem::path& path);
 
-/// Errors: those of AtomicFile.
-Result<void> WriteProbes(const ProbeResults& results, const std::filesystem::path& path);
+/// Writes `results` and what else the file holds by then, which `results` gets, too: runs that
+/// share a file, at the same time even, keep each other's.
+///
+///   check  told what the file holds before it is replaced; its error leaves the file alone
+///
+/// Errors: those of ReadProbes, but for kNotFound, of `check` and of AtomicFile.
+Result<void> MergeProbes(ProbeResults& results, const std::filesystem::path& path,
+                         const std::function<Result<void>(const ProbeResults&)>& check);
 
 }  // namespace moxie

@@ -104,11 +104,18 @@ class Costs {
       const std::function<bool(double share)>& progress) {
     MOXIE_TRY_ASSIGN(const std::unique_ptr<Prober> prober, Prober::Create(model_, text));
     const std::vector<ProbeTarget> targets = Wanted();
-    if (!kept.empty() && std::filesystem::exists(kept)) MOXIE_TRY(TakeKept(targets, kept));
+    if (!kept.empty() && std::filesystem::exists(kept)) {  // What an earlier run measured.
+      MOXIE_TRY_ASSIGN(probed_, ReadProbes(kept));
+      MOXIE_TRY(CheckKept(probed_, targets, kept));
+    }
     for (auto first = targets.begin(); first != targets.end();) {
       const auto end = std::find_if(first, targets.end(),
                                     [&](const auto& t) { return t.layer != first->layer; });
-      MOXIE_TRY(MeasureLayer({first, end}, *prober, kept));
+      MOXIE_TRY_ASSIGN(const bool probed, MeasureLayer({first, end}, *prober));
+      if (probed && !kept.empty())
+        MOXIE_TRY(MergeProbes(probed_, kept, [&](const ProbeResults& held) {
+          return CheckKept(held, targets, kept);
+        }));
       first = end;
       if (progress && !progress(static_cast<double>(end - targets.begin()) /
                                 static_cast<double>(targets.size())))
@@ -135,10 +142,9 @@ class Costs {
     return wanted;
   }
 
-  /// What an earlier run measured.
-  Result<void> TakeKept(std::span<const ProbeTarget> targets, const std::string& kept) {
-    MOXIE_TRY_ASSIGN(probed_, ReadProbes(kept));
-    for (const auto& entry : probed_) {
+  Result<void> CheckKept(const ProbeResults& held, std::span<const ProbeTarget> targets,
+                         const std::string& kept) const {
+    for (const auto& entry : held) {
       const bool known = std::ranges::any_of(
           targets, [&](const ProbeTarget& target) { return target.names.front() == entry.first; });
       if (!known || entry.second.root_share.has_value() != model_.is_mixture())
@@ -147,9 +153,8 @@ class Costs {
     return {};
   }
 
-  /// All targets of a layer, whose probes are added to the file `kept` if it is named.
-  Result<void> MeasureLayer(std::span<const ProbeTarget> targets, Prober& prober,
-                            const std::string& kept) {
+  /// All targets of a layer. Returns whether they had to be probed.
+  Result<bool> MeasureLayer(std::span<const ProbeTarget> targets, Prober& prober) {
     std::vector<std::vector<Unit>> units;
     std::vector<Errors> errors;
     for (const ProbeTarget& target : targets) {
@@ -157,14 +162,12 @@ class Costs {
       errors.push_back(ErrorsOf(own));
       units.push_back(std::move(own));
     }
-    const auto is_known = [&](const ProbeTarget& t) { return probed_.contains(t.names.front()); };
-    if (!std::ranges::all_of(targets, is_known)) {
-      MOXIE_TRY(Probe(targets, errors, prober));
-      if (!kept.empty()) MOXIE_TRY(WriteProbes(probed_, kept));
-    }
+    const bool known = std::ranges::all_of(
+        targets, [&](const ProbeTarget& t) { return probed_.contains(t.names.front()); });
+    if (!known) MOXIE_TRY(Probe(targets, errors, prober));
     for (size_t i = 0; i < targets.size(); ++i)
       AddOptions(units[i], errors[i], probed_[targets[i].names.front()]);
-    return {};
+    return !known;
   }
 
   Result<void> Probe(std::span<const ProbeTarget> targets, std::span<const Errors> errors,

@@ -30,11 +30,11 @@ namespace moxie {
 ///
 ///   model    the one that `tensors` are of, in memory
 ///   text     what it is probed with
-///   kept     a file that the probes' divergences are read from where it exists, and written to, so
+///   kept     a file that the probes' divergences are read from where it exists, and added to, so
 ///            that other sizes need not measure them again; or empty
 ///   progress told the share done; false stops
 ///
-/// Errors: those of Prober, Importance::Weights, ReadProbes and WriteProbes; kInvalidInput where
+/// Errors: those of Prober, Importance::Weights, ReadProbes and MergeProbes; kInvalidInput where
 /// `kept` is of another model; kCancelled.
 Result<std::vector<std::vector<TypeOption>>> MeasureTypeCosts(
     std::span<const PlannedTensor> tensors, Model& model, std::string_view text,

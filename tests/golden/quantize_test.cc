@@ -269,6 +269,38 @@ TEST_F(Quantize, ProbesOfAnEarlierRunAreNotMeasuredAgain) {
     EXPECT_THAT(refused(broken), HasSubstr("line 1 must be")) << broken;
 }
 
+TEST_F(Quantize, ProbesOfAnotherRunAtTheSameTimeStay) {
+  const fs::path kept = folder_ / "probes.txt";
+  QuantizeOptions options = {.bits = 5.5, .text = Text(1), .probes = kept.string()};
+  std::string others;
+  bool written = false;
+  options.progress = [&](double) {  // The embeddings are the first that is kept.
+    if (!written && fs::exists(kept)) {
+      std::ofstream(kept) << others;
+      written = true;
+    }
+    return true;
+  };
+  for (const char* name : {"attn_k", "attn_output", "attn_q", "attn_v", "ffn_down_exps",
+                           "ffn_gate_exps", "ffn_up_exps"})
+    others += "blk.1." + std::string(name) + ".weight 0.25 0.125\n";
+  MustQuantize(in_, out_, options);
+  std::stringstream all;
+  all << std::ifstream(kept).rdbuf();
+  EXPECT_THAT(all.str(), HasSubstr("blk.0.attn_k.weight "));
+  EXPECT_THAT(all.str(), HasSubstr(others)) << "nor measured again";
+
+  fs::remove(kept);
+  written = false;
+  others = "blk.9.attn_v.weight 1 0.1\n";
+  const auto done = QuantizeModel(in_.string(), out_.string(), options);
+  ASSERT_FALSE(done);
+  EXPECT_THAT(done.error().message, HasSubstr("is of another model"));
+  std::stringstream held;
+  held << std::ifstream(kept).rdbuf();
+  EXPECT_EQ(held.str(), others) << "another model's are not replaced";
+}
+
 // perplexity --against, by its formula from the logits of both models.
 TEST_F(Quantize, DivergenceIsTheMeanOverTheSecondHalvesOfWindows) {
   MustQuantize(in_, out_, {.type = "q4_0"});
