@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include <cmath>
 #include <limits>
 #include <random>
 #include <vector>
@@ -78,6 +79,66 @@ TEST(Knapsack, TakesTheStepThatSavesMostAByte) {
 TEST(Knapsack, NeverPicksWhatAnotherBeatsInBoth) {
   const Units units = {{{DType::kQ4_0, 18, 30}, {DType::kIQ4_NL, 18, 20}, {DType::kQ4_1, 20, 25}}};
   for (const int64_t budget : {18, 19, 20, 100}) EXPECT_EQ(ChooseWithin(units, budget)[0], 1u);
+}
+
+/// The least DivergenceOfAll of any choice within the budget, by trying all.
+double BestOfAll(const Units& units, int64_t budget, std::vector<TypeOption> chosen = {}) {
+  if (budget < 0) return std::numeric_limits<double>::infinity();
+  if (chosen.size() == units.size()) return DivergenceOfAll(chosen);
+  double best = std::numeric_limits<double>::infinity();
+  for (const TypeOption& option : units[chosen.size()]) {
+    chosen.push_back(option);
+    best = std::min(best, BestOfAll(units, budget - option.bytes, chosen));
+    chosen.pop_back();
+  }
+  return best;
+}
+
+TEST(Knapsack, SquaresOfReroutingAddUpWithinLayers) {
+  const std::vector<TypeOption> options = {{.divergence = 1, .rerouting = 9, .layer = 0},
+                                           {.divergence = 2, .rerouting = 16, .layer = 0},
+                                           {.rerouting = 4, .layer = 1},
+                                           {.divergence = 0.5, .layer = 1}};
+  EXPECT_DOUBLE_EQ(DivergenceOfAll(options), 3.5 + 5 + 2);
+  std::vector<TypeOption> shared = options;
+  ShareRerouting(shared);
+  EXPECT_DOUBLE_EQ(shared[0].divergence, 1 + 9.0 / 5);
+  EXPECT_DOUBLE_EQ(DivergenceOfAll(shared), DivergenceOfAll(options));
+}
+
+TEST(Knapsack, ComesCloseToTheBestWithRerouting) {
+  std::mt19937 random(8);
+  double found = 0, as_if_alone = 0, least = 0;
+  for (int round = 0; round < 300; ++round) {
+    Units units(6), alone(6);
+    for (size_t u = 0; u < units.size(); ++u) {
+      for (int64_t bytes = 1; bytes <= 4; ++bytes) {  // Squared errors fall by the bits.
+        const double error = std::exp2(-2.0 * static_cast<double>(bytes));
+        units[u].push_back({.bytes = bytes,
+                            .divergence = error * static_cast<double>(random() % 100),
+                            .rerouting = error * static_cast<double>(random() % 40000),
+                            .layer = static_cast<int64_t>(u / 3)});
+        alone[u].push_back(units[u].back());
+        alone[u].back().divergence += std::sqrt(alone[u].back().rerouting);
+        alone[u].back().rerouting = 0;
+      }
+    }
+    const auto cost = [&](const std::vector<size_t>& chosen) {
+      std::vector<TypeOption> options;
+      for (size_t u = 0; u < units.size(); ++u) options.push_back(units[u][chosen[u]]);
+      return DivergenceOfAll(options);
+    };
+    const int64_t budget = 6 + static_cast<int64_t>(random() % 18);
+    const double own = cost(ChooseWithin(units, budget));
+    const double other = cost(ChooseWithin(alone, budget));
+    EXPECT_LE(own, other) << "at least what is best were each alone";
+    found += own;
+    as_if_alone += other;
+    least += BestOfAll(units, budget);
+  }
+  EXPECT_GE(found, least);
+  EXPECT_LE(found, 1.01 * least);
+  EXPECT_GT(as_if_alone, 1.015 * least) << "squares decide";
 }
 
 }  // namespace

@@ -128,6 +128,7 @@ Result<SizeChoice> ChooseForSize(const std::string& in, const QuantizeSource& so
                      std::to_string(SmallestBytes(tensors))};
   SizeChoice choice;
   for (size_t i = 0; i < chosen.size(); ++i) choice.options.push_back(tensors[i][chosen[i]]);
+  ShareRerouting(choice.options);
   return choice;
 }
 

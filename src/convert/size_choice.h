@@ -22,7 +22,8 @@ inline constexpr std::string_view kChoicesKey = "moxie.quantize.choices";
 std::string ChoiceLine(std::string_view tensor, const TypeOption& option);
 
 struct SizeChoice {
-  std::vector<TypeOption> options;  ///< one for each of the source's tensors
+  /// One for each of the source's tensors. Divergences add up: rerouting's is shared out.
+  std::vector<TypeOption> options;
 };
 
 /// Chooses the types that keep a model closest to itself in the size that `options` asks for

@@ -81,13 +81,13 @@ struct Errors {
   std::map<DType, double> sums;
 };
 
-/// What a divergence measured with a squared error of `coarse` becomes with another: a part is
-/// proportional to the squared error, the rest to its root.
-double Scaled(const Probed& probed, double error, double coarse) {
-  if (!(coarse > 0)) return 0;
-  const double ratio = error / coarse;
+/// What a divergence measured with a squared error of 1 becomes with another: a part is
+/// proportional to the squared error, the rest, from choosing other experts, to its root.
+TypeOption Scaled(const Probed& probed, double error) {
   const double root = probed.root_share.value_or(0);
-  return probed.divergence * ((1 - root) * ratio + root * std::sqrt(ratio));
+  const double rerouting = root * probed.divergence;
+  return {.divergence = probed.divergence * (1 - root) * error,
+          .rerouting = rerouting * rerouting * error};
 }
 
 Error OfAnotherModel(const std::string& file, const std::string& tensor) {
@@ -166,29 +166,28 @@ class Costs {
         targets, [&](const ProbeTarget& t) { return probed_.contains(t.names.front()); });
     if (!known) MOXIE_TRY(Probe(targets, errors, prober));
     for (size_t i = 0; i < targets.size(); ++i)
-      AddOptions(units[i], errors[i], probed_[targets[i].names.front()]);
+      AddOptions(units[i], errors[i], probed_[targets[i].names.front()], targets[i].layer);
     return !known;
   }
 
   Result<void> Probe(std::span<const ProbeTarget> targets, std::span<const Errors> errors,
                      Prober& prober) {
-    double square = 0, root = 0;  // What all in eight bits would cause, were each all of its kind.
+    std::vector<TypeOption> square, root;  // All in eight bits, were each all of its kind.
     for (size_t i = 0; i < targets.size(); ++i) {
       Probed& probed = probed_[targets[i].names.front()];
       MOXIE_TRY_ASSIGN(probed.divergence,
                        prober.Measure(targets.subspan(i, 1), kCoarse, importance_));
       probed.divergence = std::max(probed.divergence, 0.0);
-      const double coarse = errors[i].sums.at(kCoarse), fine = errors[i].sums.at(kFine);
-      probed.root_share = 0;
-      square += Scaled(probed, fine, coarse);
-      probed.root_share = 1;
-      root += Scaled(probed, fine, coarse);
+      const double coarse = errors[i].sums.at(kCoarse);
+      const double fine = coarse > 0 ? errors[i].sums.at(kFine) / coarse : 0;
+      square.push_back(Scaled({probed.divergence, 0.0}, fine));
+      root.push_back(Scaled({probed.divergence, 1.0}, fine));
       probed.root_share.reset();
     }
     if (!model_.is_mixture()) return {};
     MOXIE_TRY_ASSIGN(const double fine, prober.Measure(targets, kFine, importance_));
-    const double share =
-        root > square ? std::clamp((fine - square) / (root - square), 0.0, 1.0) : 0;
+    const double least = DivergenceOfAll(square), most = DivergenceOfAll(root);
+    const double share = most > least ? std::clamp((fine - least) / (most - least), 0.0, 1.0) : 0;
     for (const ProbeTarget& target : targets) probed_[target.names.front()].root_share = share;
     return {};
   }
@@ -257,15 +256,18 @@ class Costs {
     return errors;
   }
 
-  void AddOptions(const std::vector<Unit>& units, const Errors& errors, const Probed& probed) {
+  void AddOptions(const std::vector<Unit>& units, const Errors& errors, const Probed& probed,
+                  int64_t layer) {
     const double all = errors.sums.at(kCoarse);
     for (size_t u = 0; u < units.size(); ++u) {
       const size_t tensor = units[u].tensor;
-      const double coarse = errors.of[u].at(kCoarse);
-      const double share = all > 0 ? coarse / all : 0;
-      for (const auto& [type, error] : errors.of[u])
-        options_[tensor].push_back({type, BytesOf(type, ElementsOf(tensors_[tensor].spec)).value(),
-                                    share * Scaled(probed, error, coarse)});
+      for (const auto& [type, error] : errors.of[u]) {
+        TypeOption option = Scaled(probed, all > 0 ? error / all : 0);
+        option.layer = layer;
+        option.type = type;
+        option.bytes = BytesOf(type, ElementsOf(tensors_[tensor].spec)).value();
+        options_[tensor].push_back(option);
+      }
       AddOwnType(tensor);
     }
   }

@@ -23,10 +23,11 @@ namespace moxie {
 /// A tensor's divergence in a type is that measured with it in four bits (Prober), times the ratio
 /// of squared errors of the two types, weighed by importance. Of a mixture eight bits are measured,
 /// too, for all of a layer at once, and the part that errors' changing the choice of experts has in
-/// both grows with the root of the squared errors. The errors are those of encoding rows spread
-/// over the tensor. Experts are measured together, layer by layer; each one's share is its errors'
-/// by how much it is used (Prober::ExpertUse). So a probe or two a matrix and layer serve all
-/// types, and the cost of probing does not grow with the number of experts.
+/// both grows with the root of the squared errors: rerouting's, whose squares add up. The errors
+/// are those of encoding rows spread over the tensor. Experts are measured together, layer by
+/// layer; each one's share is its errors' by how much it is used (Prober::ExpertUse). So a probe or
+/// two a matrix and layer serve all types, and the cost of probing does not grow with the number of
+/// experts.
 ///
 ///   model    the one that `tensors` are of, in memory
 ///   text     what it is probed with

@@ -46,8 +46,8 @@ std::vector<float> SideBySide(uint32_t seed) {
 template <int N>
 void TestWords() {
   SCOPED_TRACE(N);
-  const int corners[] = {-32767, -32766, -16385, -16384, -4096, -2, -1, 0, 1, 3, 16383, 16384,
-                         16385,  32766,  32767,  -32768};
+  const int corners[] = {-32767, -32766, -16385, -16384, -4096, -2,    -1,    0,
+                         1,      3,      16383,  16384,  16385, 32766, 32767, -32768};
   std::mt19937 random(1);
   for (int round = 0; round < 2000; ++round) {
     int16_t a[2 * N], b[2 * N];
@@ -165,8 +165,8 @@ TEST(WordSearch, ReadsElementsAndWeighsThemAsFloatsAreWeighed) {
           // Squares and their ratio, to 2^-12, the ratio's square, to 2^-9, and its cube, to 2^-6,
           // are rounded in turn; the inverse is cut to an integer.
           const double r = read.x[i] * read.x[i] / (squares / 32) / (3.4 * 3.4);
-          const double bound = 3 * (r + 0.001) * (r + 0.001) * 1.7 / 4096 + (r + 0.001) * 0.5 / 512 +
-                               0.5 / 64;
+          const double bound =
+              3 * (r + 0.001) * (r + 0.001) * 1.7 / 4096 + (r + 0.001) * 0.5 / 512 + 0.5 / 64;
           EXPECT_NEAR(read.weight[i], 1 + r * r * r, bound) << r;
         }
       }
