@@ -2,7 +2,8 @@
 """Errors of moxie's encoders over those of ggml's, type by type, on real weights.
 
 usage: bench/encoders.py MODEL.gguf --calibration TEXT --work FOLDER --peer PATH/TO/libggml-base.so
-                         [--types q4_k,...] [--layers 0,14,29] [--table OUT.md]
+                         [--types q4_k,...] [--layers 0,14,29] [--threads N]
+                         [--table OUT.md]
 
 MODEL, shuffled and in float32 (bench/quantise.py, which shares the work folder), is quantised by
 `moxie quantize`; the same rows are given to ggml_quantize_chunk, plain and with the same importance.
@@ -17,7 +18,7 @@ import tempfile
 import gguf
 import numpy as np
 
-from quantise import MOXIE, parser_of, prepare, run
+from quantise import parser_of, prepare, run_moxie
 
 TYPES = ("f16 bf16 q8_0 q6_k q5_k q5_1 q5_0 q4_k q4_1 q4_0 iq4_nl iq4_xs mxfp4 q3_k q2_k "
          "tq2_0 tq1_0").split()
@@ -91,7 +92,7 @@ def main():
             cells = []
             rules = [word for n in args.layers for word in ("--tensor-type", f"blk.{n}.*={name}")]
             for weights, options in ((None, []), (kept, ["--importance", importance])):
-                run(MOXIE, "quantize", truth, out, "--type", "bf16", *rules, *options)
+                run_moxie(args, "quantize", truth, out, "--type", "bf16", *rules, *options)
                 found = ratio(before, matrices(out, args.layers), kind, peer, weights)
                 cells.append("" if found is None else f"{found:.4f}")
             lines.append(f"| {name} | {' | '.join(cells)} |")

@@ -3,7 +3,7 @@
 
 usage: bench/expert_bits.py MODEL.gguf --calibration TEXT --text TEXT --work FOLDER
                             [--experts 8] [--noise 0.1] [--router 0.5] [--bits 5.5,4.5,3.5]
-                            [--chunks 6] [--table OUT.md]
+                            [--chunks 6] [--threads N] [--table OUT.md]
 
 MODEL, shuffled and in float32 (bench/quantise.py, which shares the work folder), is upcycled to a
 mixture of which every expert's weights are disturbed by --noise standard deviations of their own,
@@ -11,7 +11,8 @@ so that experts' rounding errors do not know of each other, and written in bfloa
 truth. The routers' rows are random, --router in standard deviation; hidden states have large means,
 so some experts are chosen much more often than others. For each of --bits, `moxie quantize --bits`
 writes it with a type for every expert, and with one for each layer (--stacked), from the same text
-and importance; what both say about the other text is compared with the truth.
+and importance; what both say about the other text is compared with the truth. Standard errors are
+those of the mean over windows, of the quotient, too: both are compared window by window.
 """
 import pathlib
 import sys
@@ -19,7 +20,7 @@ import sys
 import gguf
 import numpy as np
 
-from quantise import MOXIE, Runs, parser_of, prepare, run
+from quantise import MOXIE, Runs, parser_of, prepare, run, run_moxie
 
 
 def disturb(path, noise):
@@ -38,7 +39,7 @@ def write_mixture(truth, out, args):
     run(MOXIE, "upcycle", truth, made, "--experts", args.experts, "--used", 2, "--noise",
         args.router, "--seed", 1)
     disturb(made, args.noise)
-    run(MOXIE, "quantize", made, out, "--type", "bf16")
+    run_moxie(args, "quantize", made, out, "--type", "bf16")
     made.unlink()
 
 
@@ -58,15 +59,29 @@ def mixture_of(args):
     if not truth.exists():
         write_mixture(dense, truth, args)
     if not importance.exists():
-        run(MOXIE, "importance", truth, "--file", args.calibration, "--out", importance, "--chunks",
-            32)
+        run_moxie(args, "importance", truth, "--file", args.calibration, "--out", importance,
+                  "--chunks", 32)
     return work, truth, importance
 
 
 def at(runs, bits, *options):
-    return runs.measure(" ".join((bits, *options)), lambda truth, importance, out: run(
-        MOXIE, "quantize", truth, out, "--bits", bits, "--file", runs.args.calibration,
+    return runs.measure(" ".join((bits, *options)), lambda truth, importance, out: run_moxie(
+        runs.args, "quantize", truth, out, "--bits", bits, "--file", runs.args.calibration,
         "--importance", importance, "--probes", truth.with_suffix(".probes"), *options))
+
+
+def cell(measured):
+    windows = measured["windows"]
+    return f"{np.mean(windows):.4f} ± {np.std(windows, ddof=1) / np.sqrt(len(windows)):.4f}"
+
+
+def quotient(own, stacked):
+    """Of the means, with the standard error that leaving out each window in turn gives (jackknife)."""
+    pairs = np.array([own["windows"], stacked["windows"]])
+    count = pairs.shape[1]
+    without = [(a := np.delete(pairs, i, axis=1).sum(axis=1))[0] / a[1] for i in range(count)]
+    error = np.sqrt((count - 1) / count * np.sum((without - np.mean(without)) ** 2))
+    return f"{own['divergence'] / stacked['divergence']:.1%} ± {error:.1%}"
 
 
 def main():
@@ -84,13 +99,15 @@ def main():
     print("expert loads, least first, mean of layers:", np.round(loads.mean(axis=0), 3).tolist(),
           "greatest over least, median of layers:", f"{np.median(spread):.1f}", file=sys.stderr)
     runs = Runs(args, work, [(truth, importance)])
-    lines = ["| bits a weight | a type an expert: MB, divergence | a type a layer | of it |",
-             "|---|---|---|---|"]
+    lines = ["| bits a weight | MB | a type an expert | a type a layer | of it | expected |",
+             "|---|---|---|---|---|---|"]
     for bits in args.bits:
-        own, stacked = at(runs, bits), at(runs, bits, "--stacked")
-        lines.append(f"| {bits} | {own['bytes'] / 1e6:.1f}, {own['divergence']:.4f} | "
-                     f"{stacked['bytes'] / 1e6:.1f}, {stacked['divergence']:.4f} | "
-                     f"{own['divergence'] / stacked['divergence']:.0%} |")
+        for options in ((), ("--stacked",)):
+            at(runs, bits, *options)
+        own, stacked = (runs.results[label]["1"] for label in (bits, f"{bits} --stacked"))
+        lines.append(f"| {bits} | {own['bytes'] / 1e6:.1f}, {stacked['bytes'] / 1e6:.1f} | "
+                     f"{cell(own)} | {cell(stacked)} | {quotient(own, stacked)} | "
+                     f"{own['expected']:.4f}, {stacked['expected']:.4f} |")
         print(lines[-1], flush=True)
     if args.table:
         pathlib.Path(args.table).write_text("\n".join(lines) + "\n")

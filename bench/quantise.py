@@ -3,8 +3,8 @@
 
 usage: bench/quantise.py MODEL.gguf --calibration TEXT --text TEXT --work FOLDER
                          [--peer FOLDER/OF/llama.cpp/bin] [--types q4_k_m,...] [--sizes q2_k,...]
-                         [--weigh plain,importance] [--chunks 3] [--shuffles 2] [--table OUT.md]
-                         [--plot OUT.svg]
+                         [--weigh plain,importance] [--chunks 3] [--shuffles 2] [--threads N]
+                         [--table OUT.md] [--plot OUT.svg]
 
 The truth is MODEL in float32 with its channels shuffled: the same function, but no longer made of
 the blocks that a quantised MODEL was made of, which would come back for nothing in its own type. It
@@ -15,7 +15,8 @@ Kullback-Leibler divergence of the next-token probabilities in the second halves
 tokens. What an encoder's errors do to a model is partly chance: with other shuffles of the same
 model divergences differ by some 7 %. So each type is measured with --shuffles of them, --chunks
 windows each, all of them different. Results are kept in the work folder, so that a run that was
-broken off goes on where it was.
+broken off goes on where it was. mxfp4 is that type for all matrices: the mixes of that name give it
+to experts only. Where the peer refuses to write a type, its place in the table stays empty.
 """
 import argparse
 import json
@@ -28,7 +29,8 @@ import numpy as np
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 MOXIE = ROOT / "build/moxie"
 TYPES = ("q8_0 q6_k q5_k_m q5_k_s q5_1 q5_0 q4_k_m q4_k_s q4_1 q4_0 iq4_nl iq4_xs q3_k_l q3_k_m "
-         "q3_k_s q2_k q2_k_s").split()
+         "q3_k_s q2_k q2_k_s mxfp4").split()
+PURE = {"mxfp4": "MXFP4_MOE"}  # Types for all matrices, and the peer's names for them.
 SIZES = ["q4_k_m", "q3_k_m", "q2_k"]
 WINDOW = 512
 
@@ -38,6 +40,11 @@ def run(*command):
     if done.returncode != 0:
         sys.exit(f"{command[0]} {command[1]}: exit status {done.returncode}: {done.stderr[-500:]}")
     return done.stdout
+
+
+def run_moxie(args, *words):
+    """A command that takes --threads."""
+    return run(MOXIE, *words, *(["--threads", args.threads] if args.threads else []))
 
 
 def shuffled(name, data, shapes, orders):
@@ -108,33 +115,39 @@ def log_probabilities(logits):
 class Comparison:
     """What models say about the second halves of a text's windows, beside what the truth says."""
 
-    def __init__(self, truth, text, chunks, work):
-        ids = json.loads(run(MOXIE, "tokenize", truth, "--file", text, "--json"))
-        start = json.loads(run(MOXIE, "tokenize", truth, "", "--json"))  # BOS or nothing
+    def __init__(self, args, truth, work):
+        self.ids = json.loads(run(MOXIE, "tokenize", truth, "--file", args.text, "--json"))
+        self.start = json.loads(run(MOXIE, "tokenize", truth, "", "--json"))  # BOS or nothing
+        self.args = args
         self.work = work
-        self.windows = [start + ids[i * WINDOW + len(start):(i + 1) * WINDOW] for i in range(chunks)]
-        kept = work / f"truth-{chunks}.npy"
-        if not kept.exists():
-            np.save(kept, np.stack([self.said(truth, window) for window in self.windows]))
-        self.truth = np.load(kept, mmap_mode="r")
+        self.model = truth
 
-    def said(self, model, window):
+    def window(self, i):
+        return self.start + self.ids[i * WINDOW + len(self.start):(i + 1) * WINDOW]
+
+    def truth(self, i):
+        kept = self.work / f"truth-window-{i}.npy"
+        if not kept.exists():
+            np.save(kept, self.said(self.model, i))
+        return np.load(kept, mmap_mode="r")
+
+    def said(self, model, i):
         """The log-probabilities of what follows each token from the middle on, but for the last."""
         ids, out = self.work / "ids.json", self.work / "logits.npy"
-        ids.write_text(json.dumps(window))
-        run(MOXIE, "logits", model, "--ids-file", ids, "--out", out)
+        ids.write_text(json.dumps(self.window(i)))
+        run_moxie(self.args, "logits", model, "--ids-file", ids, "--out", out)
         logs = log_probabilities(np.load(out)[WINDOW // 2:-1])
         out.unlink()
         return logs
 
     def measure(self, model, chosen):
-        """Each token's divergence and loss, in those of the windows."""
+        """[windows, tokens] each token's divergence and loss, in those of the windows."""
         divergences, losses = [], []
         for i in chosen:
-            truth, logs = self.truth[i], self.said(model, self.windows[i])
+            truth, logs = self.truth(i), self.said(model, i)
             divergences.append(np.sum(np.exp(truth) * (truth - logs), axis=-1, dtype=np.float64))
-            losses.append(-logs[np.arange(len(logs)), self.windows[i][WINDOW // 2 + 1:]])
-        return np.concatenate(divergences), np.concatenate(losses)
+            losses.append(-logs[np.arange(len(logs)), self.window(i)[WINDOW // 2 + 1:]])
+        return np.stack(divergences), np.stack(losses)
 
 
 def prepare(args, seed=1):
@@ -144,63 +157,91 @@ def prepare(args, seed=1):
     truth, importance = work / f"truth-{seed}.gguf", work / f"importance-{seed}.gguf"
     if not truth.exists():
         plain = work / "plain.gguf"
-        run(MOXIE, "quantize", args.model, plain, "--type", "f32")
+        run_moxie(args, "quantize", args.model, plain, "--type", "f32")
         write_truth(plain, truth, seed)
         plain.unlink()
     if not importance.exists():
-        run(MOXIE, "importance", truth, "--file", args.calibration, "--out", importance, "--chunks",
-            32)
+        run_moxie(args, "importance", truth, "--file", args.calibration, "--out", importance,
+                  "--chunks", 32)
     return truth, importance
 
 
+def expected_of(path):
+    """The divergence that a file for a size is expected to have, or None."""
+    import gguf
+    kept = gguf.GGUFReader(path).fields.get("moxie.quantize.choices")
+    return kept and sum(float(line.split()[-1]) for line in kept.contents().splitlines())
+
+
+def mean_of(shuffles):
+    """Of what was measured with each shuffle, or None where nothing can be."""
+    if not all(shuffles):
+        return None
+    count = len(shuffles)
+    return {"bytes": shuffles[0]["bytes"],
+            "divergence": sum(s["divergence"] for s in shuffles) / count,
+            "divergence_stderr": float(np.sqrt(sum(s["variance"] for s in shuffles))) / count,
+            "perplexity": float(np.exp(sum(s["loss"] for s in shuffles) / count))}
+
+
 class Runs:
-    """Measurements by label, made once."""
+    """Measurements by label and shuffle, made once."""
 
     def __init__(self, args, work, truths):
         """`truths`: pairs of a model and its importance, all of them the same function."""
         self.args = args
         self.truths = truths
         self.work = work
-        self.kept = self.work / "results.json"
+        self.kept = work / "results.json"
         self.results = json.loads(self.kept.read_text()) if self.kept.exists() else {}
-        self.comparison = Comparison(truths[0][0], args.text, args.chunks * len(truths), work)
+        self.comparison = Comparison(args, truths[0][0], work)
 
     def measure(self, label, make):
-        """make(truth, importance, out) writes the file to be measured."""
-        if label not in self.results:
+        """make(truth, importance, out) writes the file to be measured, or says that it cannot."""
+        shuffles = self.results.setdefault(label, {})
+        for i, (truth, importance) in enumerate(self.truths):
+            if str(i + 1) in shuffles:
+                continue
             out = self.work / "model.gguf"
-            said = []
-            for i, (truth, importance) in enumerate(self.truths):
-                make(truth, importance, out)
+            shuffles[str(i + 1)] = None
+            if make(truth, importance, out) is not None:
                 chosen = range(i * self.args.chunks, (i + 1) * self.args.chunks)
-                said.append(self.comparison.measure(out, chosen))
-                size = out.stat().st_size
+                divergences, losses = self.comparison.measure(out, chosen)
+                shuffles[str(i + 1)] = {
+                    "bytes": out.stat().st_size, "divergence": float(divergences.mean()),
+                    "windows": divergences.mean(axis=1).tolist(),
+                    "variance": float(divergences.var(ddof=1) / divergences.size),
+                    "loss": float(losses.mean(dtype=np.float64)), "expected": expected_of(out)}
                 out.unlink()
-            divergences, losses = (np.concatenate(part) for part in zip(*said))
-            self.results[label] = {
-                "bytes": size, "divergence": float(divergences.mean()),
-                "divergence_stderr": float(divergences.std(ddof=1) / np.sqrt(len(divergences))),
-                "perplexity": float(np.exp(losses.mean(dtype=np.float64)))}
             self.kept.write_text(json.dumps(self.results, indent=1))
-            print(label, size, f"{self.results[label]['divergence']:.5f}", file=sys.stderr,
-                  flush=True)
-        return self.results[label]
+            print(label, i + 1, shuffles[str(i + 1)], file=sys.stderr, flush=True)
+        return mean_of([shuffles[str(i + 1)] for i in range(len(self.truths))])
 
     def ours(self, kind, weighed):
         return self.measure(
-            f"moxie {kind}{' importance' if weighed else ''}", lambda truth, importance, out: run(
-                MOXIE, "quantize", truth, out, "--type", kind,
-                *(["--importance", importance] if weighed else [])))
+            f"moxie {kind}{' importance' if weighed else ''}", lambda truth, importance, out:
+            run_moxie(self.args, "quantize", truth, out, "--type", kind,
+                      *(["--tensor-type", f"*={kind}"] if kind in PURE else []),
+                      *(["--importance", importance] if weighed else [])))
 
     def peers(self, kind, weighed):
-        return self.measure(
-            f"peer {kind}{' importance' if weighed else ''}", lambda truth, importance, out: run(
-                pathlib.Path(self.args.peer) / "llama-quantize",
-                *(["--imatrix", importance] if weighed else []), truth, out, kind.upper()))
+        def make(truth, importance, out):
+            command = [pathlib.Path(self.args.peer) / "llama-quantize",
+                       *(["--imatrix", importance] if weighed else []),
+                       *(["--pure"] if kind in PURE else []), truth, out,
+                       PURE.get(kind, kind.upper()), self.args.threads or ""]
+            done = subprocess.run([str(c) for c in command if c != ""], capture_output=True, text=True)
+            if done.returncode == 0:
+                return out
+            reason = [line for line in (done.stdout + done.stderr).splitlines() if line.strip()][-1:]
+            print(f"llama-quantize does not write {kind}: {reason}", file=sys.stderr)
+            out.unlink(missing_ok=True)
+            return None
+        return self.measure(f"peer {kind}{' importance' if weighed else ''}", make)
 
     def sized(self, kind, size):
-        return self.measure(f"size {kind}", lambda truth, importance, out: run(
-            MOXIE, "quantize", truth, out, "--size", size, "--file", self.args.calibration,
+        return self.measure(f"size {kind}", lambda truth, importance, out: run_moxie(
+            self.args, "quantize", truth, out, "--size", size, "--file", self.args.calibration,
             "--importance", importance, "--probes", truth.with_suffix(".probes")))
 
 
@@ -227,7 +268,8 @@ def table_of(runs, args):
     return "\n".join(lines) + "\n"
 
 
-def write_plot(results, path):
+def write_plot(runs, path):
+    results = {label: mean_of(list(shuffles.values())) for label, shuffles in runs.results.items()}
     import matplotlib
     matplotlib.use("Agg")
     import matplotlib.pyplot as plt
@@ -240,7 +282,7 @@ def write_plot(results, path):
     for name, (start, importance, marker, colour) in series.items():
         points = [(row["bytes"] / 2**20, row["divergence"], label.split()[1])
                   for label, row in results.items()
-                  if label.startswith(start) and label.endswith(" importance") == importance]
+                  if row and label.startswith(start) and label.endswith(" importance") == importance]
         if not points:
             continue
         axis.scatter(*list(zip(*points))[:2], marker=marker, color=colour, label=name)
@@ -258,15 +300,20 @@ def parser_of(documentation, *required):
     parser.add_argument("model")
     for option in required:
         parser.add_argument(option, required=True)
+    parser.add_argument("--threads", type=int)
     return parser
+
+
+def words(text):
+    return [word for word in text.split(",") if word]
 
 
 def main():
     parser = parser_of(__doc__, "--calibration", "--text", "--work")
     parser.add_argument("--peer")
-    parser.add_argument("--types", type=lambda text: text.split(","), default=TYPES)
-    parser.add_argument("--sizes", type=lambda text: text.split(","), default=SIZES)
-    parser.add_argument("--weigh", type=lambda text: text.split(","), default=["plain", "importance"])
+    parser.add_argument("--types", type=words, default=TYPES)
+    parser.add_argument("--sizes", type=words, default=SIZES)
+    parser.add_argument("--weigh", type=words, default=["plain", "importance"])
     parser.add_argument("--chunks", type=int, default=3)
     parser.add_argument("--shuffles", type=int, default=2)
     parser.add_argument("--table")
@@ -279,7 +326,7 @@ def main():
     if args.table:
         pathlib.Path(args.table).write_text(table)
     if args.plot:
-        write_plot(runs.results, args.plot)
+        write_plot(runs, args.plot)
 
 
 if __name__ == "__main__":
