@@ -1,6 +1,7 @@
 #include "forward/attention.h"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
 #include <limits>
 
@@ -9,6 +10,7 @@ namespace {
 
 constexpr int64_t kSegmentTokens = 256;
 constexpr int64_t kRowsPerTile = 48;  // They pass over a page while it is in the nearest cache.
+constexpr int64_t kMaxRowsPerTile = std::max(kRowsPerTile, AttentionTile::kMaxCount);
 constexpr int64_t kMaxHeadsPerTile = 16;
 constexpr int64_t kPageRowsAtOnce = 64;
 constexpr int64_t kTilesPerThread = 4;  // From so many on, tiles alone keep the threads busy.
@@ -16,6 +18,8 @@ constexpr int64_t kStatesPerThread = 16;
 constexpr float kNothing = -std::numeric_limits<float>::infinity();
 
 int64_t CeilDivide(int64_t a, int64_t b) { return (a + b - 1) / b; }
+
+size_t Size(int64_t n) { return static_cast<size_t>(n); }
 
 /// The greatest of `start` and x[0 .. n).
 float Greatest(float start, const float* x, int64_t n) {
@@ -47,6 +51,7 @@ struct PagedAttention::Tile {
   int64_t kv_head = 0;
   int64_t first_head = 0, heads = 0;
   int64_t first_segment = 0, end_segment = 0;  // Those that any of the queries sees.
+  bool at_once = false;  // A segment is one step (TiledAttention).
 
   int64_t rows() const { return tokens * heads; }
 };
@@ -63,17 +68,27 @@ struct PagedAttention::Call {
   int64_t pages_per_segment() const {
     return std::max<int64_t>(1, kSegmentTokens / cache.page_tokens());
   }
+  int64_t segment_tokens() const { return pages_per_segment() * cache.page_tokens(); }
   int64_t FirstSeen(int64_t position) const {
     return rule.window == 0 ? 0 : std::max<int64_t>(0, position - (rule.window - 1));
   }
 };
 
-PagedAttention::Layout::Layout(const Shape& shape, int threads)
+PagedAttention::Layout::Layout(const Shape& shape, const KernelSet& kernels, int threads)
     : states(kStatesPerThread * threads),
-      state_floats(kRowsPerTile * (1 + KvCache::PaddedWidth(DType::kQ8_0, shape.value_dim))),
-      query_floats(kRowsPerTile * KvCache::PaddedWidth(DType::kQ8_0, shape.key_dim)),
-      scratch_floats(query_floats + kRowsPerTile * kPageRowsAtOnce),
-      floats(states * state_floats + threads * scratch_floats) {}
+      state_rows(kernels.tiled_attention == nullptr ? kRowsPerTile : kMaxRowsPerTile) {
+  const int64_t key_width = KvCache::PaddedWidth(DType::kQ8_0, shape.key_dim);
+  const int64_t value_width = KvCache::PaddedWidth(DType::kQ8_0, shape.value_dim);
+  state_floats = state_rows * (1 + value_width);
+  query_floats = kRowsPerTile * key_width;
+  scratch_floats = query_floats + kRowsPerTile * kPageRowsAtOnce;
+  if (kernels.tiled_attention != nullptr) {
+    const int64_t bytes = kernels.tiled_attention->scratch_bytes(key_width, value_width);
+    scratch_floats =
+        std::max(scratch_floats, CeilDivide(bytes, static_cast<int64_t>(sizeof(float))));
+  }
+  floats = states * state_floats + threads * scratch_floats;
+}
 
 PagedAttention::PagedAttention(const Shape& shape, const KernelSet& kernels, ThreadPool& threads)
     : shape_(shape),
@@ -81,27 +96,36 @@ PagedAttention::PagedAttention(const Shape& shape, const KernelSet& kernels, Thr
       threads_(threads),
       group_(shape.heads / shape.kv_heads),
       heads_per_tile_(std::min(group_, kMaxHeadsPerTile)),
-      queries_per_tile_(kRowsPerTile / heads_per_tile_),
-      layout_(shape, threads.threads()),
+      layout_(shape, kernels, threads.threads()),
       floats_(static_cast<size_t>(layout_.floats)),
-      totals_(static_cast<size_t>(layout_.states * kRowsPerTile)),
+      totals_(static_cast<size_t>(layout_.states * layout_.state_rows)),
       unfinished_(static_cast<size_t>(kTilesPerThread * threads.threads())) {
   first_tile_.reserve(static_cast<size_t>(shape.max_chunks));
 }
 
-int64_t PagedAttention::BytesFor(const Shape& shape, int threads) {
-  const Layout layout(shape, threads);
+int64_t PagedAttention::BytesFor(const Shape& shape, const KernelSet& kernels, int threads) {
+  const Layout layout(shape, kernels, threads);
   return layout.floats * static_cast<int64_t>(sizeof(float)) +
-         layout.states * kRowsPerTile * static_cast<int64_t>(sizeof(double)) +
+         layout.states * layout.state_rows * static_cast<int64_t>(sizeof(double)) +
          kTilesPerThread * threads * static_cast<int64_t>(sizeof(std::atomic<int32_t>)) +
          shape.max_chunks * static_cast<int64_t>(sizeof(int64_t));
 }
 
 PagedAttention::State PagedAttention::StateAt(int64_t index) {
   float* floats = floats_.data() + index * layout_.state_floats;
-  return {.totals = totals_.data() + index * kRowsPerTile,
+  return {.totals = totals_.data() + index * layout_.state_rows,
           .maxima = floats,
-          .sums = floats + kRowsPerTile};
+          .sums = floats + layout_.state_rows};
+}
+
+bool PagedAttention::AtOnce(const Call& call, const BatchChunk& chunk) const {
+  return kernels_.tiled_attention != nullptr &&
+         chunk.tokens >= kernels_.tiled_attention->least_tokens && call.rule.softcap == 0 &&
+         call.segment_tokens() <= AttentionTile::kMaxRows;
+}
+
+int64_t PagedAttention::QueriesPerTile(const Call& call, const BatchChunk& chunk) const {
+  return (AtOnce(call, chunk) ? AttentionTile::kMaxCount : kRowsPerTile) / heads_per_tile_;
 }
 
 PagedAttention::Tile PagedAttention::TileAt(const Call& call, int64_t index) const {
@@ -110,19 +134,20 @@ PagedAttention::Tile PagedAttention::TileAt(const Call& call, int64_t index) con
   const auto after = std::ranges::upper_bound(first_tile_, index);
   const BatchChunk& chunk = call.batch.chunks[static_cast<size_t>(after - first_tile_.begin() - 1)];
   const int64_t within = index - *(after - 1);
-  const int64_t first = within / tiles_a_query * queries_per_tile_;
+  const int64_t queries = QueriesPerTile(call, chunk);
+  const int64_t first = within / tiles_a_query * queries;
   const int64_t first_head = within % tiles_a_group * heads_per_tile_;
   const int64_t kv_head = within % tiles_a_query / tiles_a_group;
   Tile tile{.sequence = chunk.sequence,
             .first_token = chunk.first_token + first,
-            .tokens = std::min(queries_per_tile_, chunk.tokens - first),
+            .tokens = std::min(queries, chunk.tokens - first),
             .first_position = chunk.first_position + first,
             .kv_head = kv_head,
             .first_head = kv_head * group_ + first_head,
-            .heads = std::min(heads_per_tile_, group_ - first_head)};
-  const int64_t segment_tokens = call.pages_per_segment() * call.cache.page_tokens();
-  tile.first_segment = call.FirstSeen(tile.first_position) / segment_tokens;
-  tile.end_segment = CeilDivide(tile.first_position + tile.tokens, segment_tokens);
+            .heads = std::min(heads_per_tile_, group_ - first_head),
+            .at_once = AtOnce(call, chunk)};
+  tile.first_segment = call.FirstSeen(tile.first_position) / call.segment_tokens();
+  tile.end_segment = CeilDivide(tile.first_position + tile.tokens, call.segment_tokens());
   return tile;
 }
 
@@ -135,7 +160,7 @@ void PagedAttention::Run(const AttentionRule& rule, int64_t layer, const Batch& 
   first_tile_.clear();
   for (const BatchChunk& chunk : batch.chunks) {
     first_tile_.push_back(tiles);
-    tiles += CeilDivide(chunk.tokens, queries_per_tile_) * tiles_a_query;
+    tiles += CeilDivide(chunk.tokens, QueriesPerTile(call, chunk)) * tiles_a_query;
   }
   int64_t segments = 0;
   if (tiles <= std::ssize(unfinished_)) {
@@ -206,10 +231,67 @@ void PagedAttention::Start(const Call& call, const Tile& tile, const State& whol
 
 void PagedAttention::AddSegment(const Call& call, const Tile& tile, int64_t segment, int worker,
                                 const State& part) {
+  float* scratch =
+      floats_.data() + layout_.states * layout_.state_floats + worker * layout_.scratch_floats;
+  if (tile.at_once) {
+    AddSegmentAtOnce(call, tile, segment, scratch, part);
+  } else {
+    AddPages(call, tile, segment, scratch, part);
+  }
+}
+
+/// Rows keep their place in the segment, so that a query's result does not depend on its tile's.
+void PagedAttention::AddSegmentAtOnce(const Call& call, const Tile& tile, int64_t segment,
+                                      float* scratch, const State& part) const {
+  const KvCache& cache = call.cache;
+  const int64_t page_tokens = cache.page_tokens();
+  const int64_t start = segment * call.segment_tokens();
+  const int64_t end_position =
+      std::min(start + call.segment_tokens(), tile.first_position + tile.tokens);
+  std::array<const std::byte*, AttentionTile::kMaxRows> keys, values;
+  int64_t rows = 0;
+  const int64_t first_seen = std::max(start, call.FirstSeen(tile.first_position));
+  for (; start + rows < first_seen; ++rows) keys[Size(rows)] = values[Size(rows)] = nullptr;
+  while (start + rows < end_position) {
+    const int64_t page = (start + rows) / page_tokens;
+    const KvCache::PageRows of = cache.Rows(tile.sequence, call.layer, page, tile.kv_head);
+    const int64_t end = std::min(end_position, (page + 1) * page_tokens);
+    for (int64_t i = start + rows - page * page_tokens; start + rows < end; ++i, ++rows) {
+      keys[Size(rows)] = of.keys + i * of.key_stride;
+      values[Size(rows)] = of.values + i * of.value_stride;
+    }
+  }
+  std::array<const float*, AttentionTile::kMaxCount> queries;
+  std::array<int32_t, AttentionTile::kMaxCount> begin, end;
+  for (int64_t row = 0; row < tile.rows(); ++row) {
+    const int64_t token = row / tile.heads, own = tile.first_position + token;
+    const int64_t head = tile.first_head + row % tile.heads;
+    queries[Size(row)] =
+        call.queries + ((tile.first_token + token) * shape_.heads + head) * cache.key_width();
+    begin[Size(row)] =
+        static_cast<int32_t>(std::clamp<int64_t>(call.FirstSeen(own) - start, 0, rows));
+    end[Size(row)] = static_cast<int32_t>(std::clamp<int64_t>(own + 1 - start, 0, rows));
+  }
+  const AttentionTile at_once{.type = cache.type(),
+                              .rows = rows,
+                              .key_dim = cache.key_width(),
+                              .value_dim = cache.value_width(),
+                              .keys = keys.data(),
+                              .values = values.data(),
+                              .count = tile.rows(),
+                              .queries = queries.data(),
+                              .begin = begin.data(),
+                              .end = end.data(),
+                              .scale = call.rule.scale};
+  kernels_.tiled_attention->attend(at_once, reinterpret_cast<std::byte*>(scratch), part.maxima,
+                                   part.totals, part.sums);
+}
+
+/// `queries` are room for the tile's queries and for scores.
+void PagedAttention::AddPages(const Call& call, const Tile& tile, int64_t segment, float* queries,
+                              const State& part) const {
   const KvCache& cache = call.cache;
   const int64_t key_width = cache.key_width(), page_tokens = cache.page_tokens();
-  float* queries =
-      floats_.data() + layout_.states * layout_.state_floats + worker * layout_.scratch_floats;
   for (int64_t t = 0; t < tile.tokens; ++t) {
     const int64_t row = (tile.first_token + t) * shape_.heads + tile.first_head;
     std::copy_n(call.queries + row * key_width, tile.heads * key_width,

@@ -51,7 +51,7 @@ class PagedAttention {
            const float* queries, float* out);
 
   /// Bytes of the buffers that an object for this many threads takes at creation.
-  static int64_t BytesFor(const Shape& shape, int threads);
+  static int64_t BytesFor(const Shape& shape, const KernelSet& kernels, int threads);
 
  private:
   struct Tile;
@@ -64,15 +64,21 @@ class PagedAttention {
   };
   /// Where buffers lie: first the states, then a scratch of queries and scores for each thread.
   struct Layout {
-    Layout(const Shape& shape, int threads);
-    int64_t states, state_floats, query_floats, scratch_floats, floats;
+    Layout(const Shape& shape, const KernelSet& kernels, int threads);
+    int64_t states, state_rows, state_floats, query_floats, scratch_floats, floats;
   };
 
+  bool AtOnce(const Call& call, const BatchChunk& chunk) const;
+  int64_t QueriesPerTile(const Call& call, const BatchChunk& chunk) const;  ///< tokens, that is
   Tile TileAt(const Call& call, int64_t index) const;
   State StateAt(int64_t index);
   void Start(const Call& call, const Tile& tile, const State& whole) const;
   void AddSegment(const Call& call, const Tile& tile, int64_t segment, int worker,
                   const State& part);
+  void AddSegmentAtOnce(const Call& call, const Tile& tile, int64_t segment, float* scratch,
+                        const State& part) const;
+  void AddPages(const Call& call, const Tile& tile, int64_t segment, float* queries,
+                const State& part) const;
   void AddRows(const Call& call, const Tile& tile, int64_t position, const CacheRows& keys,
                const CacheRows& values, float* scratch, const State& part) const;
   float Exponentials(const Call& call, int64_t begin, int64_t end, int64_t count, float* scores,
@@ -85,9 +91,8 @@ class PagedAttention {
   Shape shape_;
   const KernelSet& kernels_;
   ThreadPool& threads_;
-  int64_t group_;             ///< heads that share a key head
-  int64_t heads_per_tile_;    ///< of a group
-  int64_t queries_per_tile_;  ///< tokens, that is
+  int64_t group_;           ///< heads that share a key head
+  int64_t heads_per_tile_;  ///< of a group
   Layout layout_;
   std::vector<float> floats_;
   std::vector<double> totals_;                    ///< of the states

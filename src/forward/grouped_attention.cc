@@ -52,7 +52,7 @@ int64_t GroupedAttention::BytesFor(const ModelConfig& config, const ModelWeights
   }
   const int64_t floats = 2 * sizes.q + 2 * sizes.kv + sizes.queries;
   return input + output + floats * static_cast<int64_t>(sizeof(float)) +
-         PagedAttention::BytesFor(ShapeOf(attention, max_tokens), threads);
+         PagedAttention::BytesFor(ShapeOf(attention, max_tokens), kernels, threads);
 }
 
 GroupedAttention::GroupedAttention(const ModelConfig& config, const ModelWeights& weights,

@@ -149,7 +149,7 @@ int64_t LatentAttention::BytesFor(const ModelConfig& config, const ModelWeights&
   const int64_t floats = s.q_a + s.q + s.kv + s.queries + s.latents + s.attended;
   return expansions + input + compressed + output + s.head_rows +
          floats * static_cast<int64_t>(sizeof(float)) +
-         PagedAttention::BytesFor(ShapeOf(config.attention, max_tokens), threads);
+         PagedAttention::BytesFor(ShapeOf(config.attention, max_tokens), kernels, threads);
 }
 
 void LatentAttention::Run(int64_t layer, const Batch& batch, KvCache& cache, const float* x,

@@ -47,10 +47,17 @@ constexpr KernelSet kAmxBatchInvariant = [] {
   return set;
 }();
 
+constexpr TiledAttention kAmxAttention = {
+    .least_tokens = 8,
+    .scratch_bytes = amx::AttentionScratchBytes,
+    .attend = amx::Attend,
+};
+
 constexpr KernelSet kAmx = [] {
   KernelSet set = kAmxBatchInvariant;
   set.activation_format = amx::FormatOfActivations;
   set.convert_activations = amx::ConvertActivations;
+  set.tiled_attention = &kAmxAttention;
   set.batch_invariant = &kAmxBatchInvariant;
   return set;
 }();

@@ -36,6 +36,40 @@ struct CacheRows {
   int64_t dim = 0;  ///< elements read of each row; a multiple of 32 for q8_0
 };
 
+/// A tile of queries and the segment of consecutive cache rows that they attend to at once.
+struct AttentionTile {
+  DType type = DType::kF32;  ///< of the rows: f32, f16 or q8_0 (dimensions are multiples of 32)
+  int64_t rows = 0;          ///< of the segment, at most kMaxRows
+  int64_t key_dim = 0, value_dim = 0;
+  const std::byte* const* keys = nullptr;    ///< [rows]; null where no query sees the row
+  const std::byte* const* values = nullptr;  ///< [rows]; null in the same places
+  int64_t count = 0;                         ///< queries, at most kMaxCount
+  const float* const* queries = nullptr;     ///< [count], of key_dim each
+  const int32_t* begin = nullptr;            ///< [count]: each sees rows [begin, end), or none
+  const int32_t* end = nullptr;
+  float scale = 1;
+
+  static constexpr int64_t kMaxRows = 256;
+  static constexpr int64_t kMaxCount = 128;
+};
+
+/// Softmax attention (arXiv:1706.03762, section 3.2.1) as one step, for many queries.
+struct TiledAttention {
+  /// The fewest tokens of a chunk that are worth it. Results differ in their roundings from those
+  /// of KernelSet::attention_scores and attention_values, so nothing else may decide.
+  int64_t least_tokens;
+
+  int64_t (*scratch_bytes)(int64_t key_dim, int64_t value_dim);
+
+  /// For each query q and the rows i that it sees, with score_i = scale * q . K[i]:
+  ///   maxima [count]              the greatest score; -infinity where it sees no row
+  ///   totals [count]              sum_i exp(score_i - maximum)
+  ///   sums   [count, value_dim]   sum_i exp(score_i - maximum) * V[i]
+  /// A query's results are the same whatever the others, and whatever it does not see.
+  void (*attend)(const AttentionTile& tile, std::byte* scratch, float* maxima, double* totals,
+                 float* sums);
+};
+
 /// The arithmetic of one instruction set, as plain functions on spans and shapes. A set knows
 /// nothing of models, caches or files.
 ///
@@ -104,12 +138,16 @@ struct KernelSet {
   /// matrices from a multiple of packed_rows on.
   void (*pack)(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out) = nullptr;
 
+  /// Attention of many tokens; null: the set has no other than the above.
+  const TiledAttention* tiled_attention = nullptr;
+
   /// See BatchInvariant; null: the set itself.
   const KernelSet* batch_invariant = nullptr;
 };
 
-/// The same set where its activation formats do not depend on the number of tokens, else its twin
-/// for which they do not: results are then the same whatever is computed together.
+/// The same set where its activation formats and its attention do not depend on the number of
+/// tokens, else its twin for which they do not: results are then the same whatever is computed
+/// together.
 inline const KernelSet& BatchInvariant(const KernelSet& set) {
   return set.batch_invariant == nullptr ? set : *set.batch_invariant;
 }

@@ -21,4 +21,9 @@ void MatMul(const ActivationFormat& format, const WeightMatrix& weights, int64_t
             int64_t row_end, const std::byte* activations, int64_t tokens, float* out,
             int64_t out_stride);
 
+/// TiledAttention's functions (attention.cc).
+int64_t AttentionScratchBytes(int64_t key_dim, int64_t value_dim);
+void Attend(const AttentionTile& tile, std::byte* scratch, float* maxima, double* totals,
+            float* sums);
+
 }  // namespace moxie::amx

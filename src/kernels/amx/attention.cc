@@ -1,0 +1,446 @@
+#include "kernels/lanes/attention.h"
+
+#include "kernels/amx/amx.h"
+#include "kernels/amx/tiles.h"
+#include "kernels/avx512/floats.h"
+#include "kernels/lanes/elementwise.h"
+
+// Attention of many queries on the matrix unit. A float32 number is split in two of bfloat16, high
+// and low, 16 significant bits together; of two such numbers' product all but low times low is
+// added up, in float32:
+//
+//   x = high + low + e,  |e| <= 2^-17 |x|,  |low| <= 2^-8 |x|
+//
+// Halves are split exactly. Scores lie as [row][query], sixteen queries side by side, so that
+// maxima and sums need nothing across lanes; exponentials, split again, take their place.
+
+namespace moxie::amx {
+namespace {
+
+using avx512::Floats;
+using lanes::Min;
+
+constexpr int64_t kLanes = 16;       // Queries of a panel, rows or dimensions of a tile.
+constexpr int64_t kDepth = 32;       // Elements that a tile multiplies and adds up.
+constexpr int64_t kTileBytes = 1024;
+constexpr int64_t kSplitBytes = 2 * kTileBytes;  // The high parts, then the low ones.
+constexpr int64_t kMaxRows = AttentionTile::kMaxRows;
+constexpr int64_t kMaxPanels = AttentionTile::kMaxCount / kLanes;
+constexpr int64_t kPanelScores = kMaxRows * kLanes;
+
+// The tiles, by what they hold; the intrinsics take literals. All are full.
+#define MOXIE_SUMS_00 0  // [left row][query], of the first left tile and the first panel
+#define MOXIE_SUMS_10 1  // of the second left tile
+#define MOXIE_SUMS_01 2
+#define MOXIE_SUMS_11 3
+#define MOXIE_LEFT_0 4  // [left row][32]: rows and dimensions of keys, dimensions and rows of values
+#define MOXIE_LEFT_1 5
+#define MOXIE_RIGHT_0 6  // [16][query][2]: queries, exponentials
+#define MOXIE_RIGHT_1 7
+
+constexpr TileConfiguration FullTiles() {
+  TileConfiguration configuration;
+  for (int tile = 0; tile < 8; ++tile) configuration.Set(tile, 16, 64);
+  return configuration;
+}
+
+MOXIE_INLINE int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
+
+// ---- splitting ----------------------------------------------------------------------------------
+
+struct SplitFloats {
+  __m512 high, low;
+};
+
+/// `high` is bfloat16 already, rounded to nearest; `low` is exact.
+MOXIE_INLINE SplitFloats Split(__m512 x) {
+  const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
+  const __m512 high =
+      _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x10000)));
+  return {high, _mm512_sub_ps(x, high)};
+}
+
+/// 32 floats one after another, as bfloat16.
+MOXIE_INLINE __m512i SideBySide(__m512 first, __m512 second) {
+  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
+}
+
+/// 16 pairs of the upper halves of `even` and `odd`.
+MOXIE_INLINE __m512i Pairs(__m512i even, __m512i odd) {
+  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
+}
+
+/// Pairs of bfloat16 numbers, high and low parts.
+MOXIE_INLINE void SplitPairs(__m512 even, __m512 odd, __m512i& high, __m512i& low) {
+  const SplitFloats e = Split(even), o = Split(odd);
+  high = Pairs(_mm512_castps_si512(e.high), _mm512_castps_si512(o.high));
+  const __m512i half = _mm512_set1_epi32(0x8000);
+  low = Pairs(_mm512_add_epi32(_mm512_castps_si512(e.low), half),
+              _mm512_add_epi32(_mm512_castps_si512(o.low), half));
+}
+
+/// Transposes 16 x 16 words of 32 bits into a tile.
+MOXIE_INLINE void StoreTransposed(__m512i (&words)[16], std::byte* out) {
+  __m512 v[16];
+  MOXIE_UNROLL
+  for (int i = 0; i < 16; ++i) v[i] = _mm512_castsi512_ps(words[i]);
+  Floats::Transpose(v);
+  MOXIE_UNROLL
+  for (int i = 0; i < 16; ++i) _mm512_store_si512(out + 64 * i, _mm512_castps_si512(v[i]));
+}
+
+/// The elements [d, d + 16) of a row of `dim`, then zeros.
+template <class Row>
+MOXIE_INLINE __m512 Elements(const std::byte* row, int64_t d, int64_t dim) {
+  if (row == nullptr || d >= dim) return _mm512_setzero_ps();
+  return d + kLanes <= dim ? Row::At(row, d, 0) : Row::Tail(row, d, dim - d);
+}
+
+/// Groups of 32 rows.
+struct Groups {
+  int64_t begin = 0, end = 0;
+};
+
+/// Keys of 16 rows and 32 dimensions are two tiles, [rows / 16][steps][high, low][row][32].
+template <class Row>
+void SplitKeys(const AttentionTile& tile, Groups groups, std::byte* out) {
+  const int64_t steps = RoundUp(tile.key_dim, kDepth) / kDepth;
+  for (int64_t r = groups.begin * kDepth; r < groups.end * kDepth; ++r) {
+    const std::byte* row = r < tile.rows ? tile.keys[r] : nullptr;
+    std::byte* to = out + r / kLanes * steps * kSplitBytes + r % kLanes * 64;
+    for (int64_t s = 0; s < steps; ++s, to += kSplitBytes) {
+      const SplitFloats first = Split(Elements<Row>(row, s * kDepth, tile.key_dim));
+      const SplitFloats second = Split(Elements<Row>(row, s * kDepth + kLanes, tile.key_dim));
+      _mm512_store_si512(to, SideBySide(first.high, second.high));
+      _mm512_store_si512(to + kTileBytes, SideBySide(first.low, second.low));
+    }
+  }
+}
+
+/// Values of 16 dimensions and 32 rows are two tiles, [rows / 32][dims][high, low][dimension][32].
+template <class Row>
+void SplitValues(const AttentionTile& tile, Groups groups, std::byte* out) {
+  const int64_t padded = RoundUp(tile.value_dim, 2 * kLanes);
+  for (int64_t g = groups.begin; g < groups.end; ++g) {
+    const auto row = [&](int64_t i) {
+      const int64_t r = g * kDepth + i;
+      return r < tile.rows ? tile.values[r] : nullptr;
+    };
+    std::byte* to = out + g * (padded / kLanes) * kSplitBytes;
+    for (int64_t d = 0; d < padded; d += kLanes, to += kSplitBytes) {
+      __m512i high[16], low[16];
+      MOXIE_UNROLL
+      for (int i = 0; i < 16; ++i) {
+        SplitPairs(Elements<Row>(row(2 * i), d, tile.value_dim),
+                   Elements<Row>(row(2 * i + 1), d, tile.value_dim), high[i], low[i]);
+      }
+      StoreTransposed(high, to);
+      StoreTransposed(low, to + kTileBytes);
+    }
+  }
+}
+
+/// Queries of a panel, times the scale: [steps][high, low][dimension / 2][query][2].
+void SplitQueries(const AttentionTile& tile, int64_t first, std::byte* out) {
+  const __m512 scale = _mm512_set1_ps(tile.scale);
+  for (int64_t d = 0; d < tile.key_dim; d += kDepth, out += kSplitBytes) {
+    __m512i high[16], low[16];
+    for (int64_t i = 0; i < kLanes; ++i) {
+      const auto* query = first + i < tile.count
+                              ? reinterpret_cast<const std::byte*>(tile.queries[first + i])
+                              : nullptr;
+      const auto part = [&](int64_t at) {
+        return Split(_mm512_mul_ps(
+            Elements<lanes::RowF32<Floats>>(query, d + at, tile.key_dim), scale));
+      };
+      const SplitFloats a = part(0), b = part(kLanes);
+      high[i] = SideBySide(a.high, b.high);
+      low[i] = SideBySide(a.low, b.low);
+    }
+    StoreTransposed(high, out);
+    StoreTransposed(low, out + kTileBytes);
+  }
+}
+
+// ---- products -----------------------------------------------------------------------------------
+
+template <int kPanels>
+MOXIE_INLINE void ZeroSums() {
+  _tile_zero(MOXIE_SUMS_00);
+  _tile_zero(MOXIE_SUMS_10);
+  if constexpr (kPanels == 2) {
+    _tile_zero(MOXIE_SUMS_01);
+    _tile_zero(MOXIE_SUMS_11);
+  }
+}
+
+template <int kPanels>
+MOXIE_INLINE void Multiply() {
+  _tile_dpbf16ps(MOXIE_SUMS_00, MOXIE_LEFT_0, MOXIE_RIGHT_0);
+  _tile_dpbf16ps(MOXIE_SUMS_10, MOXIE_LEFT_1, MOXIE_RIGHT_0);
+  if constexpr (kPanels == 2) {
+    _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_LEFT_0, MOXIE_RIGHT_1);
+    _tile_dpbf16ps(MOXIE_SUMS_11, MOXIE_LEFT_1, MOXIE_RIGHT_1);
+  }
+}
+
+/// sums += left times right, each split: high * low + high * high + low * high. The right tiles'
+/// rows are `right_stride` bytes apart, and the low parts `right_low` behind the high ones.
+template <int kPanels>
+MOXIE_INLINE void AddProducts(const std::byte* left_0, const std::byte* left_1,
+                              const std::byte* right_0, const std::byte* right_1,
+                              int64_t right_stride, int64_t right_low) {
+  _tile_loadd(MOXIE_LEFT_0, left_0, 64);
+  _tile_loadd(MOXIE_RIGHT_0, right_0 + right_low, right_stride);
+  _tile_loadd(MOXIE_LEFT_1, left_1, 64);
+  if constexpr (kPanels == 2) _tile_loadd(MOXIE_RIGHT_1, right_1 + right_low, right_stride);
+  Multiply<kPanels>();
+  _tile_loadd(MOXIE_RIGHT_0, right_0, right_stride);
+  if constexpr (kPanels == 2) _tile_loadd(MOXIE_RIGHT_1, right_1, right_stride);
+  Multiply<kPanels>();
+  _tile_loadd(MOXIE_LEFT_0, left_0 + kTileBytes, 64);
+  _tile_loadd(MOXIE_LEFT_1, left_1 + kTileBytes, 64);
+  Multiply<kPanels>();
+}
+
+/// `out_1` of the second panel; the second left tile's sums follow the first's.
+template <int kPanels>
+MOXIE_INLINE void StoreSums(float* out_0, float* out_1) {
+  _tile_stored(MOXIE_SUMS_00, out_0, 64);
+  _tile_stored(MOXIE_SUMS_10, out_0 + kLanes * kLanes, 64);
+  if constexpr (kPanels == 2) {
+    _tile_stored(MOXIE_SUMS_01, out_1, 64);
+    _tile_stored(MOXIE_SUMS_11, out_1 + kLanes * kLanes, 64);
+  }
+}
+
+/// scores [panel][row][query]
+template <int kPanels>
+void Scores(const std::byte* keys, const std::byte* queries, int64_t steps, Groups groups,
+            float* scores) {
+  FinishWrites();
+  const int64_t bytes = steps * kSplitBytes;  // Of 16 rows, of a panel.
+  for (int64_t g = groups.begin; g < groups.end; ++g) {
+    const std::byte* rows = keys + 2 * g * bytes;
+    ZeroSums<kPanels>();
+    for (int64_t at = 0; at < bytes; at += kSplitBytes) {
+      AddProducts<kPanels>(rows + at, rows + bytes + at, queries + at, queries + bytes + at, 64,
+                           kTileBytes);
+    }
+    float* out = scores + g * kDepth * kLanes;
+    StoreSums<kPanels>(out, out + kPanelScores);
+  }
+  FinishWrites();
+}
+
+/// sums [query][value_dim] of as many queries as there are. `weights` is what Exponentials left.
+template <int kPanels>
+void Sums(const std::byte* values, const float* weights, Groups groups, int64_t count, int64_t dim,
+          float* sums) {
+  const int64_t group_bytes = RoundUp(dim, 2 * kLanes) / kLanes * kSplitBytes;
+  const auto* right = reinterpret_cast<const std::byte*>(weights);
+  constexpr int64_t kPanelBytes = kPanelScores * 4;
+  alignas(64) float stored[kPanels][2][kLanes][kLanes];
+  FinishWrites();
+  for (int64_t d = 0; d < dim; d += 2 * kLanes) {
+    ZeroSums<kPanels>();
+    for (int64_t g = groups.begin; g < groups.end; ++g) {
+      const std::byte* left = values + g * group_bytes + d / kLanes * kSplitBytes;
+      const std::byte* rows = right + g * kDepth * 64;
+      AddProducts<kPanels>(left, left + kSplitBytes, rows, rows + kPanelBytes, 128, 64);
+    }
+    StoreSums<kPanels>(stored[0][0][0], stored[kPanels - 1][0][0]);
+    FinishWrites();
+    for (int64_t at = 0; at < count; at += kLanes) {
+      for (int64_t half = 0; half < 2 && d + half * kLanes < dim; ++half) {
+        __m512 v[16];
+        MOXIE_UNROLL
+        for (int i = 0; i < 16; ++i) v[i] = _mm512_load_ps(stored[at / kLanes][half][i]);
+        Floats::Transpose(v);
+        const int64_t from = d + half * kLanes;
+        for (int64_t q = 0; q < Min(kLanes, count - at); ++q)
+          lanes::StoreUpTo<Floats>(sums + (at + q) * dim + from, v[q], dim - from);
+      }
+    }
+  }
+}
+
+// ---- exponentials -------------------------------------------------------------------------------
+
+/// The rows that a panel's queries see. Lanes without a query repeat the last one.
+struct Seen {
+  alignas(64) int32_t begin[kLanes], end[kLanes];
+  int64_t first = kMaxRows, last = 0;           // What any of them sees.
+  int64_t all_first = 0, all_last = kMaxRows;  // What all of them see.
+
+  Seen(const AttentionTile& tile, int64_t query) {
+    for (int64_t i = 0; i < kLanes; ++i) {
+      const int64_t q = Min(query + i, tile.count - 1);
+      begin[i] = tile.begin[q];
+      end[i] = tile.end[q];
+      all_first = begin[i] > all_first ? begin[i] : all_first;
+      all_last = Min(all_last, end[i]);
+      if (begin[i] >= end[i]) continue;
+      first = Min(first, begin[i]);
+      last = end[i] > last ? end[i] : last;
+    }
+  }
+  bool All(int64_t group) const {
+    return group * kDepth >= all_first && (group + 1) * kDepth <= all_last;
+  }
+  __mmask16 Lanes(int64_t row) const {
+    const __m512i at = _mm512_set1_epi32(static_cast<int>(row));
+    const __mmask16 early = _mm512_cmpgt_epi32_mask(_mm512_load_si512(begin), at);
+    return static_cast<__mmask16>(_mm512_cmpgt_epi32_mask(_mm512_load_si512(end), at) & ~early);
+  }
+};
+
+constexpr int kChains = 4;  // Rows that are added up apart, by position.
+
+template <bool kAll>
+MOXIE_INLINE void AddToMaxima(const float* scores, int64_t row, const Seen& seen,
+                              __m512 (&maxima)[kChains]) {
+  for (int64_t i = row; i < row + kDepth; i += kChains) {
+    MOXIE_UNROLL
+    for (int c = 0; c < kChains; ++c) {
+      const __m512 score = _mm512_load_ps(scores + (i + c) * kLanes);
+      const __m512 max = _mm512_max_ps(maxima[c], score);
+      maxima[c] = kAll ? max : _mm512_mask_mov_ps(maxima[c], seen.Lanes(i + c), max);
+    }
+  }
+}
+
+/// Each two rows of scores become a row of pairs of high parts and one of low parts.
+template <bool kAll>
+MOXIE_INLINE void ToExponentials(float* scores, int64_t row, const Seen& seen, __m512 max,
+                                 __m512 (&totals)[kChains]) {
+  for (int64_t i = row; i < row + kDepth; i += kChains) {
+    MOXIE_UNROLL
+    for (int c = 0; c < kChains; c += 2) {
+      float* at = scores + (i + c) * kLanes;
+      __m512 e[2];
+      MOXIE_UNROLL
+      for (int k = 0; k < 2; ++k) {
+        e[k] = lanes::Exp<Floats>(_mm512_sub_ps(_mm512_load_ps(at + k * kLanes), max));
+        if constexpr (!kAll) e[k] = _mm512_maskz_mov_ps(seen.Lanes(i + c + k), e[k]);
+        totals[c + k] = _mm512_add_ps(totals[c + k], e[k]);
+      }
+      __m512i high, low;
+      SplitPairs(e[0], e[1], high, low);
+      _mm512_store_si512(at, high);
+      _mm512_store_si512(at + kLanes, low);
+    }
+  }
+}
+
+/// Scores become exponentials, of a panel of which `count` are queries.
+void Exponentials(float* scores, Groups groups, const Seen& seen, int64_t count, float* maxima,
+                  double* totals) {
+  const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
+  __m512 most[kChains] = {nothing, nothing, nothing, nothing};
+  for (int64_t g = groups.begin; g < groups.end; ++g) {
+    if (seen.All(g)) {
+      AddToMaxima<true>(scores, g * kDepth, seen, most);
+    } else {
+      AddToMaxima<false>(scores, g * kDepth, seen, most);
+    }
+  }
+  const __m512 max =
+      _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
+  __m512 sums[kChains] = {};
+  for (int64_t g = groups.begin; g < groups.end; ++g) {
+    if (seen.All(g)) {
+      ToExponentials<true>(scores, g * kDepth, seen, max, sums);
+    } else {
+      ToExponentials<false>(scores, g * kDepth, seen, max, sums);
+    }
+  }
+  lanes::StoreUpTo<Floats>(maxima, max, count);
+  const __m512 total = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]),
+                                     _mm512_add_ps(sums[2], sums[3]));
+  alignas(64) float stored[kLanes];
+  _mm512_store_ps(stored, total);
+  for (int64_t q = 0; q < count; ++q) totals[q] = static_cast<double>(stored[q]);
+}
+
+// ---- a tile of queries --------------------------------------------------------------------------
+
+/// Where the parts of the scratch begin, in bytes.
+struct Scratch {
+  int64_t queries, keys, values, scores, bytes;
+
+  Scratch(int64_t key_dim, int64_t value_dim) {
+    const int64_t key_bytes = RoundUp(key_dim, kDepth) * 4;
+    const int64_t value_bytes = RoundUp(value_dim, kDepth) * 4;
+    queries = 0;
+    keys = queries + 2 * kLanes * key_bytes;
+    values = keys + kMaxRows * key_bytes;
+    scores = values + kMaxRows * value_bytes;
+    bytes = scores + 2 * kPanelScores * 4;
+  }
+};
+
+/// Up to two panels, from query `first` on.
+template <int kPanels>
+void AttendPanels(const AttentionTile& tile, int64_t first, const Seen* seen,
+                  const Scratch& places, std::byte* scratch, float* maxima, double* totals,
+                  float* sums) {
+  int64_t begin = seen[0].first, end = seen[0].last;
+  if constexpr (kPanels == 2) {
+    begin = Min(begin, seen[1].first);
+    end = seen[1].last > end ? seen[1].last : end;
+  }
+  const Groups groups = {begin / kDepth, (end + kDepth - 1) / kDepth};
+  const int64_t steps = RoundUp(tile.key_dim, kDepth) / kDepth;
+  std::byte* queries = scratch + places.queries;
+  auto* scores = reinterpret_cast<float*>(scratch + places.scores);
+  for (int p = 0; p < kPanels; ++p)
+    SplitQueries(tile, first + p * kLanes, queries + p * steps * kSplitBytes);
+  Scores<kPanels>(scratch + places.keys, queries, steps, groups, scores);
+  for (int p = 0; p < kPanels; ++p) {
+    const int64_t at = first + p * kLanes;
+    Exponentials(scores + p * kPanelScores, groups, seen[p], Min(kLanes, tile.count - at),
+                 maxima + at, totals + at);
+  }
+  Sums<kPanels>(scratch + places.values, scores, groups, Min(kPanels * kLanes, tile.count - first),
+                tile.value_dim, sums + first * tile.value_dim);
+}
+
+template <class Row>
+void AttendRows(const AttentionTile& tile, std::byte* scratch, float* maxima, double* totals,
+                float* sums) {
+  const Scratch places(tile.key_dim, tile.value_dim);
+  Groups groups = {kMaxRows / kDepth, 0};
+  for (int64_t r = 0; r < tile.rows; ++r) {
+    if (tile.keys[r] == nullptr) continue;
+    groups.begin = Min(groups.begin, r / kDepth);
+    groups.end = r / kDepth + 1;
+  }
+  SplitKeys<Row>(tile, groups, scratch + places.keys);
+  SplitValues<Row>(tile, groups, scratch + places.values);
+  for (int64_t q = 0; q < tile.count; q += 2 * kLanes) {
+    const Seen seen[2] = {{tile, q}, {tile, q + kLanes}};
+    const auto attend = q + kLanes < tile.count ? AttendPanels<2> : AttendPanels<1>;
+    attend(tile, q, seen, places, scratch, maxima, totals, sums);
+  }
+}
+
+}  // namespace
+
+int64_t AttentionScratchBytes(int64_t key_dim, int64_t value_dim) {
+  return Scratch(key_dim, value_dim).bytes + 64;
+}
+
+void Attend(const AttentionTile& tile, std::byte* scratch, float* maxima, double* totals,
+            float* sums) {
+  alignas(64) static constexpr TileConfiguration kConfiguration = FullTiles();
+  const auto kernel = tile.type == DType::kF32   ? AttendRows<lanes::RowF32<Floats>>
+                      : tile.type == DType::kF16 ? AttendRows<lanes::RowF16<Floats>>
+                                                 : AttendRows<lanes::RowQ8_0<Floats>>;
+  const auto misaligned = static_cast<int64_t>(reinterpret_cast<uintptr_t>(scratch) % 64);
+  _tile_loadconfig(&kConfiguration);
+  kernel(tile, scratch + (64 - misaligned) % 64, maxima, totals, sums);
+  _tile_release();  // Else every switch of threads saves the tiles.
+}
+
+}  // namespace moxie::amx
