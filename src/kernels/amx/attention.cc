@@ -3,7 +3,6 @@
 #include "kernels/amx/amx.h"
 #include "kernels/amx/tiles.h"
 #include "kernels/avx512/floats.h"
-#include "kernels/lanes/elementwise.h"
 
 // Attention of many queries on the matrix unit. A float32 number is split in two of bfloat16, high
 // and low, 16 significant bits together; of two such numbers' product all but low times low is
@@ -60,17 +59,12 @@ MOXIE_INLINE SplitFloats Split(__m512 x) {
   return {high, _mm512_sub_ps(x, high)};
 }
 
-/// 32 floats one after another, as bfloat16.
-MOXIE_INLINE __m512i SideBySide(__m512 first, __m512 second) {
-  return (__m512i)_mm512_cvtne2ps_pbh(second, first);
-}
-
 /// 16 pairs of the upper halves of `even` and `odd`.
 MOXIE_INLINE __m512i Pairs(__m512i even, __m512i odd) {
   return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
 }
 
-/// Pairs of bfloat16 numbers, high and low parts.
+/// Pairs of bfloat16 numbers: the high parts, and the low ones, rounded.
 MOXIE_INLINE void SplitPairs(__m512 even, __m512 odd, __m512i& high, __m512i& low) {
   const SplitFloats e = Split(even), o = Split(odd);
   high = Pairs(_mm512_castps_si512(e.high), _mm512_castps_si512(o.high));
@@ -101,7 +95,15 @@ struct Groups {
   int64_t begin = 0, end = 0;
 };
 
-/// Keys of 16 rows and 32 dimensions are two tiles, [rows / 16][steps][high, low][row][32].
+/// A step of 32 dimensions of a row from d on, as pairs of those 16 apart.
+template <class Row>
+MOXIE_INLINE void SplitStep(const std::byte* row, int64_t d, int64_t dim, __m512 scale,
+                            __m512i& high, __m512i& low) {
+  SplitPairs(_mm512_mul_ps(Elements<Row>(row, d, dim), scale),
+             _mm512_mul_ps(Elements<Row>(row, d + kLanes, dim), scale), high, low);
+}
+
+/// Keys of 16 rows and 32 dimensions are two tiles, [rows / 16][steps][high, low][row][pair].
 template <class Row>
 void SplitKeys(const AttentionTile& tile, Groups groups, std::byte* out) {
   const int64_t steps = RoundUp(tile.key_dim, kDepth) / kDepth;
@@ -109,10 +111,10 @@ void SplitKeys(const AttentionTile& tile, Groups groups, std::byte* out) {
     const std::byte* row = r < tile.rows ? tile.keys[r] : nullptr;
     std::byte* to = out + r / kLanes * steps * kSplitBytes + r % kLanes * 64;
     for (int64_t s = 0; s < steps; ++s, to += kSplitBytes) {
-      const SplitFloats first = Split(Elements<Row>(row, s * kDepth, tile.key_dim));
-      const SplitFloats second = Split(Elements<Row>(row, s * kDepth + kLanes, tile.key_dim));
-      _mm512_store_si512(to, SideBySide(first.high, second.high));
-      _mm512_store_si512(to + kTileBytes, SideBySide(first.low, second.low));
+      __m512i high, low;
+      SplitStep<Row>(row, s * kDepth, tile.key_dim, _mm512_set1_ps(1), high, low);
+      _mm512_store_si512(to, high);
+      _mm512_store_si512(to + kTileBytes, low);
     }
   }
 }
@@ -140,22 +142,17 @@ void SplitValues(const AttentionTile& tile, Groups groups, std::byte* out) {
   }
 }
 
-/// Queries of a panel, times the scale: [steps][high, low][dimension / 2][query][2].
-void SplitQueries(const AttentionTile& tile, int64_t first, std::byte* out) {
-  const __m512 scale = _mm512_set1_ps(tile.scale);
+/// Queries of a panel, times `scale`: [steps][high, low][pair of dimensions][query].
+void SplitQueries(const AttentionTile& tile, int64_t first, float scale, std::byte* out) {
   for (int64_t d = 0; d < tile.key_dim; d += kDepth, out += kSplitBytes) {
     __m512i high[16], low[16];
-    for (int64_t i = 0; i < kLanes; ++i) {
+    MOXIE_UNROLL
+    for (int i = 0; i < 16; ++i) {
       const auto* query = first + i < tile.count
                               ? reinterpret_cast<const std::byte*>(tile.queries[first + i])
                               : nullptr;
-      const auto part = [&](int64_t at) {
-        return Split(_mm512_mul_ps(
-            Elements<lanes::RowF32<Floats>>(query, d + at, tile.key_dim), scale));
-      };
-      const SplitFloats a = part(0), b = part(kLanes);
-      high[i] = SideBySide(a.high, b.high);
-      low[i] = SideBySide(a.low, b.low);
+      SplitStep<lanes::RowF32<Floats>>(query, d, tile.key_dim, _mm512_set1_ps(scale), high[i],
+                                       low[i]);
     }
     StoreTransposed(high, out);
     StoreTransposed(low, out + kTileBytes);
@@ -295,6 +292,25 @@ struct Seen {
   }
 };
 
+constexpr float kLog2OfE = 0x1.715476p+0f;  // Scores are logarithms to base 2.
+constexpr float kLogOf2 = 0x1.62e43p-1f;
+
+/// 2^x within 3 * 2^-24 of itself for x in [-126, 0]. Below, 2^-126: nothing beside the greatest,
+/// which is 1. NaN stays. The polynomial has the least relative error on [-1/2, 1/2] of those that
+/// are 1 at 0: 1.1e-7.
+MOXIE_INLINE __m512 PowerOfTwo(__m512 x) {
+  const __m512 bounded = _mm512_max_ps(_mm512_set1_ps(-126), x);
+  const __m512 n = Floats::Round(bounded);
+  const __m512 r = _mm512_sub_ps(bounded, n);
+  __m512 p = _mm512_set1_ps(0x1.5bba14p-10f);
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3cea88p-7f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b752p-5f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf9bcp-3f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e42ap-1f));
+  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
+  return Floats::TimesPowerOfTwo(p, n);
+}
+
 constexpr int kChains = 4;  // Rows that are added up apart, by position.
 
 template <bool kAll>
@@ -321,7 +337,7 @@ MOXIE_INLINE void ToExponentials(float* scores, int64_t row, const Seen& seen, _
       __m512 e[2];
       MOXIE_UNROLL
       for (int k = 0; k < 2; ++k) {
-        e[k] = lanes::Exp<Floats>(_mm512_sub_ps(_mm512_load_ps(at + k * kLanes), max));
+        e[k] = PowerOfTwo(_mm512_sub_ps(_mm512_load_ps(at + k * kLanes), max));
         if constexpr (!kAll) e[k] = _mm512_maskz_mov_ps(seen.Lanes(i + c + k), e[k]);
         totals[c + k] = _mm512_add_ps(totals[c + k], e[k]);
       }
@@ -355,7 +371,7 @@ void Exponentials(float* scores, Groups groups, const Seen& seen, int64_t count,
       ToExponentials<false>(scores, g * kDepth, seen, max, sums);
     }
   }
-  lanes::StoreUpTo<Floats>(maxima, max, count);
+  lanes::StoreUpTo<Floats>(maxima, _mm512_mul_ps(max, _mm512_set1_ps(kLogOf2)), count);
   const __m512 total = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]),
                                      _mm512_add_ps(sums[2], sums[3]));
   alignas(64) float stored[kLanes];
@@ -395,7 +411,7 @@ void AttendPanels(const AttentionTile& tile, int64_t first, const Seen* seen,
   std::byte* queries = scratch + places.queries;
   auto* scores = reinterpret_cast<float*>(scratch + places.scores);
   for (int p = 0; p < kPanels; ++p)
-    SplitQueries(tile, first + p * kLanes, queries + p * steps * kSplitBytes);
+    SplitQueries(tile, first + p * kLanes, tile.scale * kLog2OfE, queries + p * steps * kSplitBytes);
   Scores<kPanels>(scratch + places.keys, queries, steps, groups, scores);
   for (int p = 0; p < kPanels; ++p) {
     const int64_t at = first + p * kLanes;
