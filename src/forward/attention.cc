@@ -51,7 +51,7 @@ struct PagedAttention::Tile {
   int64_t kv_head = 0;
   int64_t first_head = 0, heads = 0;
   int64_t first_segment = 0, end_segment = 0;  // Those that any of the queries sees.
-  bool at_once = false;  // A segment is one step (TiledAttention).
+  bool at_once = false;                        // A segment is one step (TiledAttention).
 
   int64_t rows() const { return tokens * heads; }
 };

@@ -11,7 +11,8 @@
 //   x = high + low + e,  |e| <= 2^-17 |x|,  |low| <= 2^-8 |x|
 //
 // Halves are split exactly. Scores lie as [row][query], sixteen queries side by side, so that
-// maxima and sums need nothing across lanes; exponentials, split again, take their place.
+// maxima and sums need nothing across lanes; exponentials, split again, take their place. A segment
+// has two parts with maxima of their own: a part's scores stay in the first-level cache.
 
 namespace moxie::amx {
 namespace {
@@ -19,20 +20,22 @@ namespace {
 using avx512::Floats;
 using lanes::Min;
 
-constexpr int64_t kLanes = 16;       // Queries of a panel, rows or dimensions of a tile.
-constexpr int64_t kDepth = 32;       // Elements that a tile multiplies and adds up.
+constexpr int64_t kLanes = 16;  // Queries of a panel, rows or dimensions of a tile.
+constexpr int64_t kDepth = 32;  // Elements that a tile multiplies and adds up.
 constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kSplitBytes = 2 * kTileBytes;  // The high parts, then the low ones.
 constexpr int64_t kMaxRows = AttentionTile::kMaxRows;
-constexpr int64_t kMaxPanels = AttentionTile::kMaxCount / kLanes;
-constexpr int64_t kPanelScores = kMaxRows * kLanes;
+constexpr int64_t kMaxParts = 2;
+constexpr int64_t kPartGroups = kMaxRows / kMaxParts / kDepth;
+constexpr int64_t kPanelScores = kPartGroups * kDepth * kLanes;
 
 // The tiles, by what they hold; the intrinsics take literals. All are full.
 #define MOXIE_SUMS_00 0  // [left row][query], of the first left tile and the first panel
 #define MOXIE_SUMS_10 1  // of the second left tile
 #define MOXIE_SUMS_01 2
 #define MOXIE_SUMS_11 3
-#define MOXIE_LEFT_0 4  // [left row][32]: rows and dimensions of keys, dimensions and rows of values
+#define MOXIE_LEFT_0 \
+  4  // [left row][32]: rows and dimensions of keys, dimensions and rows of values
 #define MOXIE_LEFT_1 5
 #define MOXIE_RIGHT_0 6  // [16][query][2]: queries, exponentials
 #define MOXIE_RIGHT_1 7
@@ -54,8 +57,7 @@ struct SplitFloats {
 /// `high` is bfloat16 already, rounded to nearest; `low` is exact.
 MOXIE_INLINE SplitFloats Split(__m512 x) {
   const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-  const __m512 high =
-      _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x10000)));
+  const __m512 high = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x10000)));
   return {high, _mm512_sub_ps(x, high)};
 }
 
@@ -94,6 +96,9 @@ MOXIE_INLINE __m512 Elements(const std::byte* row, int64_t d, int64_t dim) {
 struct Groups {
   int64_t begin = 0, end = 0;
 };
+
+/// Where the scores of a group lie among those of a panel and a part.
+MOXIE_INLINE int64_t ScoresOf(int64_t group) { return group % kPartGroups * kDepth * kLanes; }
 
 /// A step of 32 dimensions of a row from d on, as pairs of those 16 apart.
 template <class Row>
@@ -224,42 +229,29 @@ void Scores(const std::byte* keys, const std::byte* queries, int64_t steps, Grou
       AddProducts<kPanels>(rows + at, rows + bytes + at, queries + at, queries + bytes + at, 64,
                            kTileBytes);
     }
-    float* out = scores + g * kDepth * kLanes;
+    float* out = scores + ScoresOf(g);
     StoreSums<kPanels>(out, out + kPanelScores);
   }
   FinishWrites();
 }
 
-/// sums [query][value_dim] of as many queries as there are. `weights` is what Exponentials left.
+/// sums [panel][dim, rounded up][query]. `weights` is what Exponentials left of scores.
 template <int kPanels>
-void Sums(const std::byte* values, const float* weights, Groups groups, int64_t count, int64_t dim,
-          float* sums) {
-  const int64_t group_bytes = RoundUp(dim, 2 * kLanes) / kLanes * kSplitBytes;
-  const auto* right = reinterpret_cast<const std::byte*>(weights);
+void Sums(const std::byte* values, const float* weights, Groups groups, int64_t dim, float* sums) {
+  const int64_t padded = RoundUp(dim, 2 * kLanes);
+  const int64_t group_bytes = padded / kLanes * kSplitBytes;
   constexpr int64_t kPanelBytes = kPanelScores * 4;
-  alignas(64) float stored[kPanels][2][kLanes][kLanes];
   FinishWrites();
-  for (int64_t d = 0; d < dim; d += 2 * kLanes) {
+  for (int64_t d = 0; d < padded; d += 2 * kLanes) {
     ZeroSums<kPanels>();
     for (int64_t g = groups.begin; g < groups.end; ++g) {
       const std::byte* left = values + g * group_bytes + d / kLanes * kSplitBytes;
-      const std::byte* rows = right + g * kDepth * 64;
-      AddProducts<kPanels>(left, left + kSplitBytes, rows, rows + kPanelBytes, 128, 64);
+      const auto* right = reinterpret_cast<const std::byte*>(weights + ScoresOf(g));
+      AddProducts<kPanels>(left, left + kSplitBytes, right, right + kPanelBytes, 128, 64);
     }
-    StoreSums<kPanels>(stored[0][0][0], stored[kPanels - 1][0][0]);
-    FinishWrites();
-    for (int64_t at = 0; at < count; at += kLanes) {
-      for (int64_t half = 0; half < 2 && d + half * kLanes < dim; ++half) {
-        __m512 v[16];
-        MOXIE_UNROLL
-        for (int i = 0; i < 16; ++i) v[i] = _mm512_load_ps(stored[at / kLanes][half][i]);
-        Floats::Transpose(v);
-        const int64_t from = d + half * kLanes;
-        for (int64_t q = 0; q < Min(kLanes, count - at); ++q)
-          lanes::StoreUpTo<Floats>(sums + (at + q) * dim + from, v[q], dim - from);
-      }
-    }
+    StoreSums<kPanels>(sums + d * kLanes, sums + (padded + d) * kLanes);
   }
+  FinishWrites();
 }
 
 // ---- exponentials -------------------------------------------------------------------------------
@@ -267,7 +259,7 @@ void Sums(const std::byte* values, const float* weights, Groups groups, int64_t 
 /// The rows that a panel's queries see. Lanes without a query repeat the last one.
 struct Seen {
   alignas(64) int32_t begin[kLanes], end[kLanes];
-  int64_t first = kMaxRows, last = 0;           // What any of them sees.
+  int64_t first = kMaxRows, last = 0;          // What any of them sees.
   int64_t all_first = 0, all_last = kMaxRows;  // What all of them see.
 
   Seen(const AttentionTile& tile, int64_t query) {
@@ -316,12 +308,12 @@ constexpr int kChains = 4;  // Rows that are added up apart, by position.
 template <bool kAll>
 MOXIE_INLINE void AddToMaxima(const float* scores, int64_t row, const Seen& seen,
                               __m512 (&maxima)[kChains]) {
-  for (int64_t i = row; i < row + kDepth; i += kChains) {
+  for (int64_t i = 0; i < kDepth; i += kChains) {
     MOXIE_UNROLL
     for (int c = 0; c < kChains; ++c) {
       const __m512 score = _mm512_load_ps(scores + (i + c) * kLanes);
       const __m512 max = _mm512_max_ps(maxima[c], score);
-      maxima[c] = kAll ? max : _mm512_mask_mov_ps(maxima[c], seen.Lanes(i + c), max);
+      maxima[c] = kAll ? max : _mm512_mask_mov_ps(maxima[c], seen.Lanes(row + i + c), max);
     }
   }
 }
@@ -330,7 +322,7 @@ MOXIE_INLINE void AddToMaxima(const float* scores, int64_t row, const Seen& seen
 template <bool kAll>
 MOXIE_INLINE void ToExponentials(float* scores, int64_t row, const Seen& seen, __m512 max,
                                  __m512 (&totals)[kChains]) {
-  for (int64_t i = row; i < row + kDepth; i += kChains) {
+  for (int64_t i = 0; i < kDepth; i += kChains) {
     MOXIE_UNROLL
     for (int c = 0; c < kChains; c += 2) {
       float* at = scores + (i + c) * kLanes;
@@ -338,7 +330,7 @@ MOXIE_INLINE void ToExponentials(float* scores, int64_t row, const Seen& seen, _
       MOXIE_UNROLL
       for (int k = 0; k < 2; ++k) {
         e[k] = PowerOfTwo(_mm512_sub_ps(_mm512_load_ps(at + k * kLanes), max));
-        if constexpr (!kAll) e[k] = _mm512_maskz_mov_ps(seen.Lanes(i + c + k), e[k]);
+        if constexpr (!kAll) e[k] = _mm512_maskz_mov_ps(seen.Lanes(row + i + c + k), e[k]);
         totals[c + k] = _mm512_add_ps(totals[c + k], e[k]);
       }
       __m512i high, low;
@@ -349,77 +341,126 @@ MOXIE_INLINE void ToExponentials(float* scores, int64_t row, const Seen& seen, _
   }
 }
 
-/// Scores become exponentials, of a panel of which `count` are queries.
-void Exponentials(float* scores, Groups groups, const Seen& seen, int64_t count, float* maxima,
-                  double* totals) {
+/// A panel's softmax over some rows, with a query in each lane.
+struct PanelSoftmax {
+  __m512 max, total;
+};
+
+/// The scores of a panel become exponentials.
+PanelSoftmax Exponentials(float* scores, Groups groups, const Seen& seen) {
   const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
-  __m512 most[kChains] = {nothing, nothing, nothing, nothing};
+  __m512 maxima[kChains] = {nothing, nothing, nothing, nothing};
   for (int64_t g = groups.begin; g < groups.end; ++g) {
     if (seen.All(g)) {
-      AddToMaxima<true>(scores, g * kDepth, seen, most);
+      AddToMaxima<true>(scores + ScoresOf(g), g * kDepth, seen, maxima);
     } else {
-      AddToMaxima<false>(scores, g * kDepth, seen, most);
+      AddToMaxima<false>(scores + ScoresOf(g), g * kDepth, seen, maxima);
     }
   }
   const __m512 max =
-      _mm512_max_ps(_mm512_max_ps(most[0], most[1]), _mm512_max_ps(most[2], most[3]));
-  __m512 sums[kChains] = {};
+      _mm512_max_ps(_mm512_max_ps(maxima[0], maxima[1]), _mm512_max_ps(maxima[2], maxima[3]));
+  __m512 totals[kChains] = {};
   for (int64_t g = groups.begin; g < groups.end; ++g) {
     if (seen.All(g)) {
-      ToExponentials<true>(scores, g * kDepth, seen, max, sums);
+      ToExponentials<true>(scores + ScoresOf(g), g * kDepth, seen, max, totals);
     } else {
-      ToExponentials<false>(scores, g * kDepth, seen, max, sums);
+      ToExponentials<false>(scores + ScoresOf(g), g * kDepth, seen, max, totals);
     }
   }
-  lanes::StoreUpTo<Floats>(maxima, _mm512_mul_ps(max, _mm512_set1_ps(kLogOf2)), count);
-  const __m512 total = _mm512_add_ps(_mm512_add_ps(sums[0], sums[1]),
-                                     _mm512_add_ps(sums[2], sums[3]));
-  alignas(64) float stored[kLanes];
-  _mm512_store_ps(stored, total);
-  for (int64_t q = 0; q < count; ++q) totals[q] = static_cast<double>(stored[q]);
+  return {max,
+          _mm512_add_ps(_mm512_add_ps(totals[0], totals[1]), _mm512_add_ps(totals[2], totals[3]))};
 }
 
 // ---- a tile of queries --------------------------------------------------------------------------
 
 /// Where the parts of the scratch begin, in bytes.
 struct Scratch {
-  int64_t queries, keys, values, scores, bytes;
+  int64_t queries, keys, values, scores, sums, bytes;
+  int64_t part_sums;  ///< floats of a part's sums for a panel
 
   Scratch(int64_t key_dim, int64_t value_dim) {
     const int64_t key_bytes = RoundUp(key_dim, kDepth) * 4;
     const int64_t value_bytes = RoundUp(value_dim, kDepth) * 4;
+    part_sums = value_bytes / 4 * kLanes;
     queries = 0;
     keys = queries + 2 * kLanes * key_bytes;
     values = keys + kMaxRows * key_bytes;
     scores = values + kMaxRows * value_bytes;
-    bytes = scores + 2 * kPanelScores * 4;
+    sums = scores + 2 * kPanelScores * 4;
+    bytes = sums + kMaxParts * 2 * part_sums * 4;
   }
 };
 
+/// What the parts of a segment, `stride` apart, have in common: a query's maximum, total, and sums.
+void Join(const PanelSoftmax* parts, int64_t stride, int64_t count, const float* part_sums,
+          int64_t part_stride, int64_t queries, int64_t dim, float* maxima, double* totals,
+          float* sums) {
+  const __m512 nothing = _mm512_set1_ps(-__builtin_inff());
+  __m512 max = nothing;
+  for (int64_t i = 0; i < count; ++i) max = _mm512_max_ps(max, parts[i * stride].max);
+  __m512 factors[kMaxParts], total = _mm512_setzero_ps();
+  for (int64_t i = 0; i < count; ++i) {
+    const PanelSoftmax& part = parts[i * stride];
+    factors[i] = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(part.max, nothing, _CMP_NEQ_UQ),
+                                     PowerOfTwo(_mm512_sub_ps(part.max, max)));
+    total = _mm512_fmadd_ps(factors[i], part.total, total);
+  }
+  lanes::StoreUpTo<Floats>(maxima, _mm512_mul_ps(max, _mm512_set1_ps(kLogOf2)), queries);
+  alignas(64) float stored[kLanes];
+  _mm512_store_ps(stored, total);
+  for (int64_t q = 0; q < queries; ++q) totals[q] = static_cast<double>(stored[q]);
+  for (int64_t d = 0; d < dim; d += kLanes) {
+    __m512 v[16];
+    MOXIE_UNROLL
+    for (int i = 0; i < 16; ++i) {
+      v[i] = _mm512_setzero_ps();
+      for (int64_t k = 0; k < count; ++k) {
+        const float* part = part_sums + k * part_stride + (d + i) * kLanes;
+        v[i] = _mm512_fmadd_ps(factors[k], _mm512_load_ps(part), v[i]);
+      }
+    }
+    Floats::Transpose(v);
+    for (int64_t q = 0; q < queries; ++q)
+      lanes::StoreUpTo<Floats>(sums + q * dim + d, v[q], dim - d);
+  }
+}
+
 /// Up to two panels, from query `first` on.
 template <int kPanels>
-void AttendPanels(const AttentionTile& tile, int64_t first, const Seen* seen,
-                  const Scratch& places, std::byte* scratch, float* maxima, double* totals,
-                  float* sums) {
+void AttendPanels(const AttentionTile& tile, int64_t first, const Seen* seen, const Scratch& places,
+                  std::byte* scratch, float* maxima, double* totals, float* sums) {
   int64_t begin = seen[0].first, end = seen[0].last;
   if constexpr (kPanels == 2) {
     begin = Min(begin, seen[1].first);
     end = seen[1].last > end ? seen[1].last : end;
   }
-  const Groups groups = {begin / kDepth, (end + kDepth - 1) / kDepth};
+  const Groups all = {begin / kDepth, (end + kDepth - 1) / kDepth};
   const int64_t steps = RoundUp(tile.key_dim, kDepth) / kDepth;
   std::byte* queries = scratch + places.queries;
   auto* scores = reinterpret_cast<float*>(scratch + places.scores);
+  auto* part_sums = reinterpret_cast<float*>(scratch + places.sums);
+  const int64_t part_stride = 2 * places.part_sums;
   for (int p = 0; p < kPanels; ++p)
-    SplitQueries(tile, first + p * kLanes, tile.scale * kLog2OfE, queries + p * steps * kSplitBytes);
-  Scores<kPanels>(scratch + places.keys, queries, steps, groups, scores);
+    SplitQueries(tile, first + p * kLanes, tile.scale * kLog2OfE,
+                 queries + p * steps * kSplitBytes);
+  PanelSoftmax softmax[kMaxParts][kPanels];
+  int64_t parts = 0;
+  for (int64_t g = 0; g < kMaxParts * kPartGroups; g += kPartGroups) {
+    const Groups groups = {all.begin > g ? all.begin : g, Min(all.end, g + kPartGroups)};
+    if (groups.begin >= groups.end) continue;
+    Scores<kPanels>(scratch + places.keys, queries, steps, groups, scores);
+    for (int p = 0; p < kPanels; ++p)
+      softmax[parts][p] = Exponentials(scores + p * kPanelScores, groups, seen[p]);
+    Sums<kPanels>(scratch + places.values, scores, groups, tile.value_dim,
+                  part_sums + parts * part_stride);
+    ++parts;
+  }
   for (int p = 0; p < kPanels; ++p) {
     const int64_t at = first + p * kLanes;
-    Exponentials(scores + p * kPanelScores, groups, seen[p], Min(kLanes, tile.count - at),
-                 maxima + at, totals + at);
+    Join(&softmax[0][p], kPanels, parts, part_sums + p * places.part_sums, part_stride,
+         Min(kLanes, tile.count - at), tile.value_dim, maxima + at, totals + at,
+         sums + at * tile.value_dim);
   }
-  Sums<kPanels>(scratch + places.values, scores, groups, Min(kPanels * kLanes, tile.count - first),
-                tile.value_dim, sums + first * tile.value_dim);
 }
 
 template <class Row>
