@@ -113,10 +113,10 @@ Results Attend(const KernelSet& set, const Problem& problem, int64_t first, int6
       static_cast<size_t>(attention.scratch_bytes(problem.key_dim, problem.value_dim) / 4 + 1),
       std::nanf(""));
   const auto n = static_cast<size_t>(count);
-  Results results{.maxima = std::vector<float>(n + 1, kUntouched),
-                  .sums = std::vector<float>(n * static_cast<size_t>(problem.value_dim) + 1,
-                                             kUntouched),
-                  .totals = std::vector<double>(n + 1, kUntouched)};
+  Results results{
+      .maxima = std::vector<float>(n + 1, kUntouched),
+      .sums = std::vector<float>(n * static_cast<size_t>(problem.value_dim) + 1, kUntouched),
+      .totals = std::vector<double>(n + 1, kUntouched)};
   attention.attend(tile, reinterpret_cast<std::byte*>(scratch.data()), results.maxima.data(),
                    results.totals.data(), results.sums.data());
   EXPECT_EQ(results.maxima.back(), kUntouched);
@@ -129,7 +129,8 @@ Results Attend(const KernelSet& set, const Problem& problem, int64_t first, int6
 }
 
 void ExpectFormula(const Problem& problem, const Results& got, size_t q) {
-  const auto first = static_cast<size_t>(problem.begin[q]), end = static_cast<size_t>(problem.end[q]);
+  const auto first = static_cast<size_t>(problem.begin[q]),
+             end = static_cast<size_t>(problem.end[q]);
   const size_t dim = static_cast<size_t>(problem.value_dim);
   if (first >= end) {
     ASSERT_EQ(got.maxima[q], -std::numeric_limits<float>::infinity());
@@ -264,7 +265,8 @@ TEST(TiledAttention, ExtremeScores) {
     Problem problem(DType::kF32, 64, 64, 200, 20, random);
     for (auto& query : problem.queries) std::fill(query.begin(), query.end(), 1.0f);
     const auto set_keys = [&](size_t row, float value) {
-      for (size_t d = 0; d < 64; ++d) std::memcpy(problem.stored_keys[row].data() + 4 * d, &value, 4);
+      for (size_t d = 0; d < 64; ++d)
+        std::memcpy(problem.stored_keys[row].data() + 4 * d, &value, 4);
     };
     for (size_t row = 0; row < 200; ++row) set_keys(row, row % 2 == 0 ? -1e30f : -50.0f);
     set_keys(130, 1000);
@@ -275,7 +277,8 @@ TEST(TiledAttention, ExtremeScores) {
       EXPECT_EQ(got.totals[q], 1);
       for (size_t d = 0; d < 64; ++d) {
         const auto value = static_cast<double>(problem.values[130][d]);
-        EXPECT_NEAR(static_cast<double>(got.sums[q * 64 + d]), value, std::fabs(value) * 0x1p-17 + 1e-30);
+        EXPECT_NEAR(static_cast<double>(got.sums[q * 64 + d]), value,
+                    std::fabs(value) * 0x1p-17 + 1e-30);
       }
     }
     set_keys(7, std::nanf(""));

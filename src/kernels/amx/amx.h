@@ -2,7 +2,8 @@
 
 #include "kernels/kernel_set.h"
 
-/// The AMX set: the AVX-512 set, but for the products of many tokens, which tiles find.
+/// The AMX set: the AVX-512 set, but for the products and the attention of many tokens, which tiles
+/// find.
 ///
 /// Where many tokens are computed together, activations are rounded to bfloat16 and multiplied with
 /// weights that are rounded to it with their scales (bfloat16.h); sums are float32. With the
