@@ -8,7 +8,7 @@ namespace moxie::amx {
 //
 //   out = sum_i bf16(w[i]) * bf16(x[i]),   w[i] = scale * (code[i] - offset) + min in float32
 //
-// Both roundings are to nearest, so each term errs by at most 2^-7 + 2^-16 of itself, and sums are
+// Both roundings are to nearest (of weights, ties go away from zero), so each term errs by at most 2^-7 + 2^-16 of itself, and sums are
 // float32 in the order of tdpbf16ps: 32 columns after another, of each the even and the odd ones
 // apart. Numbers below 2^-126 count as zeros.
 
