@@ -8,9 +8,9 @@ namespace moxie::amx {
 //
 //   out = sum_i bf16(w[i]) * bf16(x[i]),   w[i] = scale * (code[i] - offset) + min in float32
 //
-// Both roundings are to nearest (of weights, ties go away from zero), so each term errs by at most 2^-7 + 2^-16 of itself, and sums are
-// float32 in the order of tdpbf16ps: 32 columns after another, of each the even and the odd ones
-// apart. Numbers below 2^-126 count as zeros.
+// Both roundings are to nearest (of weights, ties go away from zero), so each term errs by at most
+// 2^-7 + 2^-16 of itself, and sums are float32 in the order of tdpbf16ps: 32 columns after another,
+// of each the even and the odd ones apart. Numbers below 2^-126 count as zeros.
 
 constexpr int kPanelTokens = 16;
 constexpr int kTileColumns = 32;  ///< of a panel, which lie together
