@@ -25,6 +25,14 @@ ApiError FromError(const Error& error, std::string param) {
           .code = {}};
 }
 
+ApiError NoMemory() {
+  return {.status = 503,
+          .message = "the system has not the memory for this request; try again soon",
+          .type = "server_error",
+          .param = {},
+          .code = "out_of_memory"};
+}
+
 ApiError QueueFull(int64_t count, const std::string& what) {
   return {.status = 429,
           .message = "the server has " + std::to_string(count) + " " + what + "; try again soon",
@@ -49,6 +57,12 @@ HttpResponse ErrorResponse(const ApiError& error) {
   if (error.status == 429 || error.status == 503) response.headers.emplace_back("Retry-After", "1");
   if (error.status == 401) response.headers.emplace_back("WWW-Authenticate", "Bearer");
   return response;
+}
+
+void SendError(Exchange& exchange, const ApiError& error) {
+  if (!exchange.streaming()) return exchange.Send(ErrorResponse(error));
+  exchange.Write("data: " + ErrorJson(error) + "\n\n");
+  exchange.EndStream();
 }
 
 Continuation Respond(const Call& call, HttpResponse response) {

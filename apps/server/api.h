@@ -22,6 +22,10 @@ struct ApiError {
 ApiError InvalidRequest(std::string message, std::string param = "");
 /// The library's errors: 400 for what the caller can mend, else 500.
 ApiError FromError(const Error& error, std::string param = "");
+/// Instead of an answer, or of what is missing of a stream, in OpenAI's form.
+void SendError(Exchange& exchange, const ApiError& error);
+/// The system refuses memory for this request.
+ApiError NoMemory();
 
 /// 429: the server has `count` of `what` and takes no more.
 ApiError QueueFull(int64_t count, const std::string& what);

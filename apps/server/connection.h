@@ -10,12 +10,14 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 #include <memory>
+#include <new>
 #include <optional>
 #include <string>
 #include <type_traits>
 #include <utility>
 
 #include "server/connection_exchange.h"
+#include "server/patience.h"
 
 namespace moxie::server {
 
@@ -111,9 +113,9 @@ class ConnectionOf final : public Connection,
   }
 
   // ConnectionExchange::Sink
-  void Put(const std::string& bytes, bool last) override {
+  void Keep(const std::string& bytes) override { unsent_ += bytes; }
+  void Send(bool last) override {
     if (closed_) return;
-    unsent_ += bytes;
     if (last) {
       exchange_ = nullptr;
       answered_ = true;
@@ -122,6 +124,7 @@ class ConnectionOf final : public Connection,
       return Close();
     Flush();
   }
+  void Abort() override { Close(); }
   bool http_1_0() const override { return http_1_0_; }
   bool keeps_alive() const override { return keep_alive_ && !shared_->draining; }
 
@@ -137,8 +140,10 @@ class ConnectionOf final : public Connection,
   }
 
   void NewParser() {
-    body_count_ = std::make_shared<BodyCount>(shared_->bodies);
-    parser_.emplace();
+    WithPatience([this] {
+      body_count_ = std::make_shared<BodyCount>(shared_->bodies);
+      parser_.emplace();
+    });
     parser_->eager(true);
     parser_->header_limit(static_cast<uint32_t>(shared_->options.limits.header_bytes));
     parser_->body_limit(static_cast<uint64_t>(shared_->options.limits.body_bytes));
@@ -154,20 +159,40 @@ class ConnectionOf final : public Connection,
   void Read() {
     const bool answering = exchange_ != nullptr || answered_;
     if (reading_ || closed_ || (answering && input_.size() >= kMostReadAhead)) return;
-    reading_ = true;
-    stream_.async_read_some(input_.prepare(kReadBytes), [self = this->shared_from_this()](
-                                                            const ErrorValue& error, size_t bytes) {
-      self->reading_ = false;
-      if (self->closed_) return;
-      if (error) return self->Close();
-      self->input_.commit(bytes);
-      if (self->lingering_) self->input_.consume(self->input_.size());
-      if (self->exchange_ == nullptr && !self->answered_ && !self->lingering_) self->Parse();
-      self->Read();
-    });
+    try {
+      const auto room = input_.prepare(kReadBytes);
+      WithPatience([this, room] {
+        stream_.async_read_some(
+            room, [self = this->shared_from_this()](const ErrorValue& error, size_t bytes) {
+              self->OnRead(error, bytes);
+            });
+      });
+      reading_ = true;
+    } catch (const std::bad_alloc&) {
+      if (lingering_) return Close();
+      if (!answering) RefuseForMemory();  // Else it is read on after the answer.
+    }
+  }
+
+  void OnRead(const ErrorValue& error, size_t bytes) {
+    reading_ = false;
+    if (closed_) return;
+    if (error) return Close();
+    input_.commit(bytes);
+    if (lingering_) input_.consume(input_.size());
+    if (exchange_ == nullptr && !answered_ && !lingering_) Parse();
+    Read();
   }
 
   void Parse() {
+    try {
+      ParseInput();
+    } catch (const std::bad_alloc&) {
+      RefuseForMemory();
+    }
+  }
+
+  void ParseInput() {
     while (input_.size() > 0 && !parser_->is_done()) {
       ErrorValue error;
       const size_t used = parser_->put(input_.data(), error);
@@ -216,9 +241,22 @@ class ConnectionOf final : public Connection,
                 "rate_limit_error");
   }
 
-  void SendRefusal(HttpResponse response, const std::string& message, const std::string& type) {
+  /// Of what was read of a request, or of a whole one.
+  void RefuseForMemory() {
+    if (exchange_ == nullptr && answered_) return;
+    WithPatience([this] {
+      if (exchange_ != nullptr) exchange_->Detach();
+      NewParser();  // What it has read makes room.
+      SendRefusal({.status = 503, .headers = {{"Retry-After", "1"}}},
+                  "the system has not the memory for this request; try again soon", "server_error",
+                  "\"out_of_memory\"");
+    });
+  }
+
+  void SendRefusal(HttpResponse response, const std::string& message, const std::string& type,
+                   const std::string& code = "null") {
     response.body = "{\"error\":{\"message\":\"" + message + "\",\"type\":\"" + type +
-                    "\",\"param\":null,\"code\":null}}";
+                    "\",\"param\":null,\"code\":" + code + "}}";
     keep_alive_ = false;
     exchange_ = std::make_shared<ConnectionExchange>(this->shared_from_this(), false);
     exchange_->Send(response);
@@ -254,14 +292,20 @@ class ConnectionOf final : public Connection,
     writing_ = true;
     sending_ = std::exchange(unsent_, {});
     SetDeadline(shared_->options.limits.send_s);
-    asio::async_write(stream_, asio::buffer(sending_),
-                      [self = this->shared_from_this()](const ErrorValue& error, size_t) {
-                        self->writing_ = false;
-                        if (self->closed_) return;
-                        if (error) return self->Close();
-                        self->deadline_.cancel();
-                        self->Flush();
-                      });
+    WithPatience([this] {
+      asio::async_write(stream_, asio::buffer(sending_),
+                        [self = this->shared_from_this()](const ErrorValue& error, size_t) {
+                          self->OnWritten(error);
+                        });
+    });
+  }
+
+  void OnWritten(const ErrorValue& error) {
+    writing_ = false;
+    if (closed_) return;
+    if (error) return Close();
+    deadline_.cancel();
+    Flush();
   }
 
   /// Nothing is left to send.
@@ -283,9 +327,11 @@ class ConnectionOf final : public Connection,
 
   void SetDeadline(int seconds) {
     deadline_.expires_after(std::chrono::seconds(seconds));
-    deadline_.async_wait([self = this->shared_from_this()](const ErrorValue& error) {
-      // A timer that was set anew in the meantime has not expired.
-      if (!error && self->deadline_.expiry() <= std::chrono::steady_clock::now()) self->Close();
+    WithPatience([this] {
+      deadline_.async_wait([self = this->shared_from_this()](const ErrorValue& error) {
+        // A timer that was set anew in the meantime has not expired.
+        if (!error && self->deadline_.expiry() <= std::chrono::steady_clock::now()) self->Close();
+      });
     });
   }
 

@@ -23,8 +23,8 @@ void ConnectionExchange::StartStream(const HttpResponse& head) {
   std::string bytes = Head(head);
   chunked_ = sink_ != nullptr && !sink_->http_1_0();
   bytes += chunked_ ? "Transfer-Encoding: chunked\r\n\r\n" : "\r\n";
-  streaming_ = true;
   Put(bytes, false);
+  streaming_ = true;
 }
 
 void ConnectionExchange::Write(std::string_view bytes) {
@@ -36,6 +36,10 @@ void ConnectionExchange::Write(std::string_view bytes) {
   chunk += bytes;
   chunk += "\r\n";
   Put(chunk, false);
+}
+
+void ConnectionExchange::Abort() {
+  if (const std::shared_ptr<Sink> sink = sink_) sink->Abort();
 }
 
 void ConnectionExchange::Detach() {
@@ -57,11 +61,12 @@ std::string ConnectionExchange::Head(const HttpResponse& response) const {
 void ConnectionExchange::Put(const std::string& bytes, bool last) {
   if (sink_ == nullptr) return;
   const std::shared_ptr<Sink> sink = sink_;
+  sink->Keep(bytes);
   if (last) {
     gone_ = nullptr;
     sink_ = nullptr;
   }
-  sink->Put(bytes, last);
+  sink->Send(last);  // May end this object.
 }
 
 }  // namespace moxie::server

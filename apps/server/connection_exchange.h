@@ -21,7 +21,11 @@ class ConnectionExchange final : public Exchange {
   class Sink {
    public:
     virtual ~Sink() = default;
-    virtual void Put(const std::string& bytes, bool last) = 0;
+    /// Takes bytes to send; where it throws for want of memory, none of them.
+    virtual void Keep(const std::string& bytes) = 0;
+    /// Sends what it has, after which, where it was the last, the answer is complete.
+    virtual void Send(bool last) = 0;
+    virtual void Abort() = 0;
     virtual bool http_1_0() const = 0;
     virtual bool keeps_alive() const = 0;
   };
@@ -33,6 +37,7 @@ class ConnectionExchange final : public Exchange {
   void StartStream(const HttpResponse& head) override;
   void Write(std::string_view bytes) override;
   void EndStream() override { Put(chunked_ ? "0\r\n\r\n" : "", true); }
+  void Abort() override;
   void OnGone(std::function<void()> gone) override { gone_ = std::move(gone); }
   bool streaming() const override { return streaming_; }
   bool gone() const override { return detached_; }

@@ -1,10 +1,18 @@
 #include "server/generation.h"
 
 #include <limits>
+#include <new>
 #include <random>
+
+#include "server/patience.h"
 
 namespace moxie::server {
 namespace {
+
+/// Why a request has no answer: for want of memory, that may pass.
+ApiError WhyNot(const Error& error) {
+  return error.code == ErrorCode::kOverBudget ? NoMemory() : FromError(error);
+}
 
 /// The requests of one call while they run. Lives as long as one of them does.
 class Generation : public std::enable_shared_from_this<Generation> {
@@ -17,16 +25,12 @@ class Generation : public std::enable_shared_from_this<Generation> {
       if (const auto generation = self.lock()) generation->Abandon();
     });
     left_ = requests.size();
+    ids_.reserve(left_);
     last_token_.assign(left_, std::chrono::steady_clock::now());
     answering_.resize(left_);
     server_.unfinished += static_cast<int64_t>(left_);
     for (size_t choice = 0; choice < requests.size(); ++choice) {
-      const Result<RequestId> id = host_->Submit(
-          std::move(requests[choice]),
-          [self = shared_from_this(), choice](const Token& token) { self->OnToken(choice, token); },
-          [self = shared_from_this(), choice](Result<Completion> result) {
-            self->OnFinish(choice, std::move(result));
-          });
+      const Result<RequestId> id = Submit(choice, std::move(requests[choice]));
       if (id) {
         ids_.push_back(*id);
         continue;
@@ -35,11 +39,24 @@ class Generation : public std::enable_shared_from_this<Generation> {
       const size_t rest = requests.size() - choice;
       left_ -= rest;
       server_.unfinished -= static_cast<int64_t>(rest);
-      return Fail(FromError(id.error()));
+      return Tell([&] { Fail(WhyNot(id.error())); });
     }
   }
 
  private:
+  Result<RequestId> Submit(size_t choice, Request request) {
+    try {
+      return host_->Submit(
+          std::move(request),
+          [self = shared_from_this(), choice](const Token& token) { self->OnToken(choice, token); },
+          [self = shared_from_this(), choice](Result<Completion> result) {
+            self->OnFinish(choice, std::move(result));
+          });
+    } catch (const std::bad_alloc&) {
+      return Error{ErrorCode::kOverBudget, {}};
+    }
+  }
+
   void OnToken(size_t choice, const Token& token) {
     if (token.id >= 0) {
       const auto now = std::chrono::steady_clock::now();
@@ -48,25 +65,38 @@ class Generation : public std::enable_shared_from_this<Generation> {
       (answering_[choice] ? latencies.between_tokens : latencies.first_token).Add(since.count());
       answering_[choice] = true;
     }
-    if (answer_ != nullptr) answer_->OnToken(choice, token);
+    Tell([&] { answer_->OnToken(choice, token); });
   }
 
   void OnFinish(size_t choice, Result<Completion> result) {
     --left_;
     --server_.unfinished;
     if (result) server_.latencies.queue.Add(result->timings.queue_s);
-    if (answer_ != nullptr) {
-      if (!result) {
-        Fail(FromError(result.error()));
-      } else {
-        answer_->OnChoice(choice, std::move(*result));
-        if (left_ == 0) answer_->OnEnd();
-      }
-    }
+    Tell([&] {
+      if (!result) return Fail(WhyNot(result.error()));
+      answer_->OnChoice(choice, std::move(*result));
+      if (left_ == 0) answer_->OnEnd();
+    });
     if (left_ > 0) return;
     // The engine's thread may hold this object last, and must not be the one to end the host.
     answer_ = nullptr;
     host_ = nullptr;
+  }
+
+  /// Has the client told something; that there is no memory for it, where there is none.
+  template <class Work>
+  void Tell(Work work) {
+    if (answer_ == nullptr) return;
+    try {
+      work();
+    } catch (const std::bad_alloc&) {
+      try {
+        WithPatience([&] { Fail(NoMemory()); });
+      } catch (const std::bad_alloc&) {
+        if (answer_ != nullptr) answer_->Abort();
+        Abandon();
+      }
+    }
   }
 
   void Fail(const ApiError& error) {
@@ -77,7 +107,9 @@ class Generation : public std::enable_shared_from_this<Generation> {
   void Abandon() {
     answer_ = nullptr;
     if (host_ == nullptr) return;
-    for (const RequestId id : ids_) host_->Cancel(id);
+    WithPatience([&] {
+      for (const RequestId id : ids_) host_->Cancel(id);
+    });
   }
 
   Server& server_;
@@ -123,11 +155,7 @@ void ReadLogitBias(Fields& fields, const RequestLimits& limits, SamplingOptions&
 
 }  // namespace
 
-void Answer::OnError(const ApiError& error) {
-  if (!exchange().streaming()) return exchange().Send(ErrorResponse(error));
-  exchange().Write("data: " + ErrorJson(error) + "\n\n");
-  exchange().EndStream();
-}
+void Answer::OnError(const ApiError& error) { SendError(exchange(), error); }
 
 void Generate(Server& server, const ExchangePtr& exchange, const std::shared_ptr<ModelHost>& host,
               std::vector<Request> requests, std::unique_ptr<Answer> answer) {

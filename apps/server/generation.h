@@ -19,6 +19,8 @@ class Answer {
   virtual void OnEnd() = 0;
   /// Instead of what is still missing. In OpenAI's form, as an event where a stream has begun.
   virtual void OnError(const ApiError& error);
+  /// Instead of OnError, where there is no memory for that.
+  void Abort() { exchange_->Abort(); }
 
  protected:
   Exchange& exchange() const { return *exchange_; }

@@ -7,6 +7,7 @@
 #include <boost/asio/ssl/context.hpp>
 #include <boost/asio/thread_pool.hpp>
 #include <csignal>
+#include <new>
 #include <optional>
 #include <string>
 
@@ -68,7 +69,7 @@ class AsioServer final : public HttpServer {
     signals_.add(SIGTERM);
     AwaitSignal();
     Accept();
-    context_.run();
+    RunContext();
     helpers_.stop();
     helpers_.join();
   }
@@ -91,22 +92,37 @@ class AsioServer final : public HttpServer {
     return {};
   }
 
+  /// A call that ends for want of memory where nothing could catch it leaves a connection that its
+  /// deadline closes.
+  void RunContext() {
+    for (;;) {
+      try {
+        context_.run();
+        return;
+      } catch (const std::bad_alloc&) {
+      }
+    }
+  }
+
   void AwaitSignal() {
-    signals_.async_wait([this](const ErrorValue& error, int) {
-      if (error) return;
-      if (shared_->draining) return Stop();
-      shared_->draining = true;
-      ErrorValue ignored;
-      acceptor_.close(ignored);
-      on_drain_();
-      for (const auto& connection : Alive()) connection->Drain();
-      if (count_ == 0) return Stop();
-      grace_.expires_after(std::chrono::seconds(shared_->options.grace_s));
-      grace_.async_wait([this](const ErrorValue& cancelled) {
-        if (!cancelled) Stop();
-      });
-      AwaitSignal();
+    WithPatience(
+        [this] { signals_.async_wait([this](const ErrorValue& error, int) { OnSignal(error); }); });
+  }
+
+  void OnSignal(const ErrorValue& error) {
+    if (error) return;
+    if (shared_->draining) return Stop();
+    shared_->draining = true;
+    ErrorValue ignored;
+    acceptor_.close(ignored);
+    on_drain_();
+    for (const auto& connection : Alive()) connection->Drain();
+    if (count_ == 0) return Stop();
+    grace_.expires_after(std::chrono::seconds(shared_->options.grace_s));
+    grace_.async_wait([this](const ErrorValue& cancelled) {
+      if (!cancelled) Stop();
     });
+    AwaitSignal();
   }
 
   void Stop() {
@@ -127,30 +143,36 @@ class AsioServer final : public HttpServer {
 
   void Accept() {
     if (accepting_ || shared_->draining || count_ >= shared_->options.limits.connections) return;
-    accepting_ = true;
-    acceptor_.async_accept([this](const ErrorValue& error, Tcp::socket socket) {
-      accepting_ = false;
-      if (!error) Welcome(std::move(socket));
-      // Out of file descriptors: the end of a connection tries again.
-      if (!error || count_ == 0) Accept();
+    WithPatience([this] {
+      acceptor_.async_accept([this](const ErrorValue& error, Tcp::socket socket) {
+        accepting_ = false;
+        if (!error) Welcome(std::move(socket));
+        // Out of file descriptors: the end of a connection tries again.
+        if (!error || count_ == 0) Accept();
+      });
     });
+    accepting_ = true;
   }
 
   void Welcome(Tcp::socket socket) {
     ErrorValue ignored;
     socket.set_option(Tcp::no_delay(true), ignored);
-    const auto remote = socket.remote_endpoint(ignored);
-    const std::string client = remote.address().to_string() + ":" + std::to_string(remote.port());
     std::shared_ptr<Connection> connection;
-    if (tls_) {
-      connection = std::make_shared<ConnectionOf<TlsStream>>(
-          shared_, TlsStream(std::move(socket), *tls_), client);
-    } else {
-      connection = std::make_shared<ConnectionOf<Tcp::socket>>(shared_, std::move(socket), client);
-    }
+    WithPatience([&] {
+      const auto remote = socket.remote_endpoint(ignored);
+      const std::string client = remote.address().to_string() + ":" + std::to_string(remote.port());
+      if (connections_.size() > static_cast<size_t>(2 * count_ + 16)) Alive();
+      connections_.emplace_back();
+      if (tls_) {
+        connection = std::make_shared<ConnectionOf<TlsStream>>(
+            shared_, TlsStream(std::move(socket), *tls_), client);
+      } else {
+        connection =
+            std::make_shared<ConnectionOf<Tcp::socket>>(shared_, std::move(socket), client);
+      }
+      connections_.back() = connection;
+    });
     ++count_;
-    if (connections_.size() > static_cast<size_t>(2 * count_ + 16)) Alive();
-    connections_.push_back(connection);
     connection->Start();
   }
 

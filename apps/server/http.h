@@ -46,6 +46,8 @@ class Exchange {
   virtual void StartStream(const HttpResponse& head) = 0;
   virtual void Write(std::string_view bytes) = 0;
   virtual void EndStream() = 0;
+  /// Ends the connection where there is no memory even to say so.
+  virtual void Abort() = 0;
   /// `gone` is called at most once, if the connection ends before the answer does.
   virtual void OnGone(std::function<void()> gone) = 0;
   virtual bool streaming() const = 0;

@@ -1,6 +1,9 @@
 #include "server/model_host.h"
 
+#include <optional>
+
 #include "server/api.h"
+#include "server/patience.h"
 
 namespace moxie::server {
 
@@ -51,7 +54,10 @@ void ModelHost::Work() {
 Result<RequestId> ModelHost::Submit(Request request, TokenHandler on_token,
                                     FinishHandler on_finish) {
   const auto token_handler = std::make_shared<TokenHandler>(std::move(on_token));
-  const auto finish_handler = std::make_shared<FinishHandler>(std::move(on_finish));
+  // What the end takes is taken now, for the end may be that there is no memory.
+  const auto end = std::make_shared<std::optional<Result<Completion>>>();
+  const auto finish = std::make_shared<std::function<void()>>(
+      [end, on_finish = std::move(on_finish)] { on_finish(std::move(**end)); });
   Result<RequestId> id = engine_->Submit(
       std::move(request),
       [post = post_, token_handler](const Event& event) {
@@ -63,9 +69,9 @@ Result<RequestId> ModelHost::Submit(Request request, TokenHandler on_token,
         post([token_handler, token = std::move(token)] { (*token_handler)(token); });
         return true;
       },
-      [post = post_, finish_handler](RequestId, Result<Completion> result) {
-        const auto shared = std::make_shared<Result<Completion>>(std::move(result));
-        post([finish_handler, shared] { (*finish_handler)(std::move(*shared)); });
+      [post = post_, end, finish](RequestId, Result<Completion> result) {
+        end->emplace(std::move(result));
+        WithPatience([&] { post([finish] { (*finish)(); }); });
       });
   // The lock orders the request before the worker's look at the engine, or after its wait.
   { const std::lock_guard lock(mutex_); }

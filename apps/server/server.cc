@@ -1,9 +1,11 @@
 #include "server/server.h"
 
 #include <algorithm>
+#include <new>
 
 #include "moxie/machine.h"
 #include "server/json.h"
+#include "server/patience.h"
 #include "server/routes.h"
 
 namespace moxie::server {
@@ -76,6 +78,7 @@ class TrackedExchange final : public Exchange {
     inner_->EndStream();
     Finish(true);
   }
+  void Abort() override { inner_->Abort(); }
   void OnGone(std::function<void()> gone) override { inner_->OnGone(std::move(gone)); }
   bool streaming() const override { return inner_->streaming(); }
   bool gone() const override { return inner_->gone(); }
@@ -92,10 +95,13 @@ class TrackedExchange final : public Exchange {
     if (logged_) return;
     logged_ = true;
     const std::chrono::duration<double, std::milli> ms = std::chrono::steady_clock::now() - start_;
-    fields_["status"] = status_;
-    fields_["ms"] = std::round(ms.count() * 1000) / 1000;
-    if (!complete) fields_["gone"] = true;
-    log_.Write("request", fields_);
+    try {
+      fields_["status"] = status_;
+      fields_["ms"] = std::round(ms.count() * 1000) / 1000;
+      if (!complete) fields_["gone"] = true;
+      log_.Write("request", fields_);
+    } catch (const std::bad_alloc&) {  // The answer is worth more than the line about it.
+    }
   }
 
   ExchangePtr inner_;
@@ -199,6 +205,7 @@ std::shared_ptr<ModelHost> Server::FindModel(const std::string& name, ApiError& 
 }
 
 void Server::Handle(HttpRequest request, ExchangePtr exchange) {
+  reserve_.Refill();
   const std::string_view given = request.Header("x-request-id");
   Call call{std::move(request), nullptr, IsTame(given) ? std::string(given) : RandomId("req_"), ""};
   const ApiError refused = [&] {
@@ -222,24 +229,52 @@ void Server::Handle(HttpRequest request, ExchangePtr exchange) {
   if (log_.prompts()) fields["body"] = call.http.body;
   call.exchange = std::make_shared<TrackedExchange>(std::move(exchange), std::move(headers), log_,
                                                     std::move(fields));
-  if (refused.status != 0) return call.exchange->Send(ErrorResponse(refused));
-  Route(call);
+  try {
+    if (refused.status != 0) return call.exchange->Send(ErrorResponse(refused));
+    Route(call);
+  } catch (const std::bad_alloc&) {
+    RefuseForMemory(*call.exchange);
+  }
+}
+
+void Server::RefuseForMemory(Exchange& exchange) {
+  try {
+    WithPatience([&] { SendError(exchange, NoMemory()); });
+  } catch (const std::bad_alloc&) {
+    exchange.Abort();
+  }
 }
 
 /// Long texts, schemas and conversations take their time, during which streams go on.
 void Server::Prepare(const Call& call, Preparation prepare) {
   if (preparing >= options_.limits.unfinished)
     return call.exchange->Send(ErrorResponse(QueueFull(preparing, "requests to read")));
-  ++preparing;
-  http_.Offload([this, call = call, prepare]() mutable {
+  struct Prepared {
+    Call call;
     Continuation rest;
-    if (!call.exchange->gone()) rest = prepare(*this, call);
-    // Nothing of the call stays here: it belongs to the server's thread.
-    http_.Post([this, call = std::move(call), rest = std::move(rest)] {
-      --preparing;
-      if (rest && !call.exchange->gone()) rest();
-    });
+  };
+  const auto shared = std::make_shared<Prepared>(Prepared{call, nullptr});
+  const auto go_on = std::make_shared<std::function<void()>>([this, shared] {
+    --preparing;
+    // Nothing of the call stays in the other thread: it belongs to the server's.
+    const Prepared own = std::move(*shared);
+    if (own.call.exchange->gone()) return;
+    if (!own.rest) return RefuseForMemory(*own.call.exchange);
+    try {
+      own.rest();
+    } catch (const std::bad_alloc&) {
+      RefuseForMemory(*own.call.exchange);
+    }
   });
+  http_.Offload([this, shared, go_on, prepare] {
+    try {
+      if (!shared->call.exchange->gone()) shared->rest = prepare(*this, shared->call);
+    } catch (const std::bad_alloc&) {
+      shared->rest = nullptr;
+    }
+    WithPatience([&] { http_.Post([go_on] { (*go_on)(); }); });
+  });
+  ++preparing;
 }
 
 void Server::Route(const Call& call) {

@@ -16,6 +16,7 @@
 #include "server/http.h"
 #include "server/latencies.h"
 #include "server/log.h"
+#include "server/memory_reserve.h"
 #include "server/model_host.h"
 
 namespace moxie::server {
@@ -98,6 +99,7 @@ class Server {
   using Preparation = Continuation (*)(Server&, const Call&);
 
   void Route(const Call& call);
+  static void RefuseForMemory(Exchange& exchange);
   void Prepare(const Call& call, Preparation prepare);
   Result<std::shared_ptr<ModelHost>> Open(const std::string& path, const ModelOptions& model) const;
   void Replace(const std::string& path, const std::shared_ptr<ModelHost>& host);
@@ -109,6 +111,7 @@ class Server {
   mutable std::mutex models_mutex_;  // Held where models_ is written, or read by another thread.
   std::map<std::string, std::shared_ptr<ModelHost>> models_;
   std::vector<std::weak_ptr<ModelHost>> hosts_;  // Also those that only finish what they began.
+  MemoryReserve reserve_;
   double memory_bytes_per_s_ = 0;
   std::map<std::string, double> disk_bytes_per_s_;  // By a model's path; not written once serving.
   std::thread reloader_;

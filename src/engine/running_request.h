@@ -72,6 +72,10 @@ class RunningRequest {
   /// What of its tokens' routing is wanted; of a model that is a mixture.
   RoutingCounter::Owner routing(const ModelConfig& config);
 
+  /// Why it ends where the system refuses memory for it; made while there is some.
+  Error no_memory = {ErrorCode::kOverBudget,
+                     "the system has not the memory to go on with this request"};
+
   // The scheduler's book-keeping.
   SequenceId sequence = -1;
   int64_t computed = 0;

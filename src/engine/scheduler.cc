@@ -1,6 +1,7 @@
 #include "engine/scheduler.h"
 
 #include <algorithm>
+#include <new>
 #include <string>
 #include <utility>
 
@@ -14,13 +15,30 @@ bool NeedsNoPass(const RunningRequest& request) {
   return request.request().max_tokens == 0 && !request.computes_whole_prompt();
 }
 
+/// What is done for one request alone, or the error that it ends with where there is no memory.
+template <class Work>
+auto WithMemory(RunningRequest& request, Work work) -> decltype(work()) {
+  try {
+    return work();
+  } catch (const std::bad_alloc&) {
+    return std::move(request.no_memory);
+  }
+}
+
 }  // namespace
 
 Scheduler::Scheduler(Model::Parts& parts)
     : parts_(parts),
       prefixes_(*parts.cache),
       routing_(parts.config),
-      hidden_(std::ssize(parts.config.layers), parts.config.dim) {}
+      hidden_(std::ssize(parts.config.layers), parts.config.dim) {
+  const auto most = static_cast<size_t>(parts.options.parallel);
+  chunks_.reserve(most);
+  batch_.reserve(most);
+  running_.reserve(most);
+  finished_.reserve(most);
+  stats_.requests.reserve(most);
+}
 
 Scheduler::~Scheduler() {
   for (const auto& request : running_) parts_.cache->FreeSequence(request->sequence);
@@ -50,12 +68,12 @@ Result<RequestId> Scheduler::Submit(Request request, EventHandler on_event,
                    Sampler::Create(request.sampling, static_cast<int32_t>(parts_.config.vocab_size),
                                    request.prompt));
   const std::lock_guard lock(mutex_);
-  const RequestId id = ++last_id_;
-  ++unfinished_;
+  const RequestId id = last_id_ + 1;
   waiting_.Push(std::make_unique<RunningRequest>(id, std::move(request), std::move(on_event),
                                                  std::move(on_finish), *parts_.tokenizer,
                                                  std::move(sampler), parts_.options.context));
-  return id;
+  ++unfinished_;
+  return last_id_ = id;
 }
 
 void Scheduler::Cancel(RequestId request) {
@@ -71,8 +89,20 @@ bool Scheduler::idle() const {
 void Scheduler::Step() {
   TakeCancelled();
   Admit();
-  ComposeBatch();
-  if (chunks_.empty()) return;
+  batch_.clear();
+  adding_ = nullptr;
+  bool computed = false;
+  try {
+    ComposeBatch();
+    computed = !chunks_.empty() && Compute();
+  } catch (const std::bad_alloc&) {
+    if (adding_ != nullptr) batch_.assign(1, adding_);  // The others have lost nothing.
+    FailBatch([](RunningRequest& request) { return std::move(request.no_memory); });
+  }
+  if (computed) TakeResults();
+}
+
+bool Scheduler::Compute() {
   ChargeUsers();
   pass_start_ = RunningRequest::Clock::now();
   const ForwardObservers observers{.routing = parts_.config.is_mixture() ? &routing_ : nullptr,
@@ -80,11 +110,9 @@ void Scheduler::Step() {
                                    .profile = profile_,
                                    .layers = parts_.experts_on_disk() ? this : nullptr};
   const Result<void> done = parts_.decoder->Forward(chunks_, *parts_.cache, logits_, observers);
-  if (done) {
-    TakeResults();
-  } else if (done.error().code != ErrorCode::kCancelled) {
-    FailBatch(done.error());
-  }
+  if (!done && done.error().code != ErrorCode::kCancelled)
+    FailBatch([&](RunningRequest&) { return done.error(); });
+  return done.has_value();
 }
 
 /// A prompt that waits for its experts may take minutes: who asked hears of each layer, as if so
@@ -105,32 +133,39 @@ bool Scheduler::OnLayer(int64_t done, int64_t all) {
 }
 
 void Scheduler::TakeCancelled() {
-  std::vector<std::unique_ptr<RunningRequest>> ended;
-  {
+  RunningList ended;
+  try {
     const std::lock_guard lock(mutex_);
     if (cancelled_.empty()) return;
+    ended.reserve(running_.size() + static_cast<size_t>(waiting_.size()));
     const auto is_cancelled = [&](const RunningRequest& request) {
       return cancelled_.contains(request.id());
     };
-    ended = waiting_.TakeIf(is_cancelled);
+    waiting_.TakeIf(is_cancelled, ended);
     for (auto& request : running_) {
       if (is_cancelled(*request)) ended.push_back(std::move(request));
     }
     std::erase(running_, nullptr);
     NoteRunning();
     cancelled_.clear();
+  } catch (const std::bad_alloc&) {
+    return;  // Nothing was taken: the next step will.
   }
-  for (const auto& request : ended) {
-    request->End(FinishReason::kCancelled);
-    Finish(*request, request->TakeCompletion());
-  }
+  for (const auto& request : ended) End(*request, FinishReason::kCancelled);
+}
+
+/// Finishes it with what it has said so far.
+void Scheduler::End(RunningRequest& request, FinishReason reason) {
+  Finish(request, WithMemory(request, [&]() -> Result<Completion> {
+           request.End(reason);
+           return request.TakeCompletion();
+         }));
 }
 
 void Scheduler::Admit() {
   while (std::unique_ptr<RunningRequest> next = TakeStartable()) {
     if (NeedsNoPass(*next)) {
-      next->End(FinishReason::kLength);
-      Finish(*next, next->TakeCompletion());
+      End(*next, FinishReason::kLength);
     } else {
       running_.push_back(std::move(next));
     }
@@ -139,14 +174,23 @@ void Scheduler::Admit() {
 
 /// The request that is next, started; null where none waits or it must go on waiting.
 std::unique_ptr<RunningRequest> Scheduler::TakeStartable() {
-  RunningRequest* next = nullptr;
-  {
-    const std::lock_guard lock(mutex_);
-    next = waiting_.Next();
+  for (;;) {
+    RunningRequest* next = nullptr;
+    {
+      const std::lock_guard lock(mutex_);
+      next = waiting_.Next();
+    }
+    if (next == nullptr) return nullptr;
+    const Result<bool> started =
+        WithMemory(*next, [&]() -> Result<bool> { return NeedsNoPass(*next) || Start(*next); });
+    if (started && !*started) return nullptr;
+    auto taken = [&] {
+      const std::lock_guard lock(mutex_);
+      return waiting_.Take(*next);
+    }();
+    if (started) return taken;
+    Finish(*taken, started.error());
   }
-  if (next == nullptr || (!NeedsNoPass(*next) && !Start(*next))) return nullptr;
-  const std::lock_guard lock(mutex_);
-  return waiting_.Take(*next);
 }
 
 int64_t Scheduler::FreePages() const {
@@ -191,7 +235,7 @@ bool Scheduler::Start(RunningRequest& request) {
   }
   request.sequence = *sequence;
   request.computed = prefix.tokens;
-  request.MarkStarted(prefix.tokens);
+  request.MarkStarted(prefix.tokens);  // Takes memory: what it has by then, Finish gives back.
   CountReused(prefix.tokens);
   return true;
 }
@@ -244,7 +288,9 @@ void Scheduler::ComposeBatch() {
       if (tokens == 0) continue;
       if (score) score_rows -= tokens;
       request->begun = true;
+      adding_ = request.get();
       AddChunk(*request, tokens, score);
+      adding_ = nullptr;
       left -= tokens;
     }
   }
@@ -276,35 +322,43 @@ void Scheduler::TakeResults() {
   const auto vocab = static_cast<size_t>(parts_.config.vocab_size);
   size_t row = 0;
   int64_t prompt_tokens = 0, generated = 0;
-  std::vector<std::pair<std::unique_ptr<RunningRequest>, Result<Completion>>> finished;
   for (size_t i = 0; i < chunks_.size(); ++i) {
     RunningRequest& request = *batch_[i];
     const auto tokens = std::ssize(chunks_[i].tokens);
     if (!request.answering()) prompt_tokens += tokens;
-    if (chunks_[i].logits == LogitRows::kAll) {
-      const auto rows = static_cast<size_t>(tokens);
-      request.ScorePrompt(request.computed, std::span(logits_).subspan(row * vocab, rows * vocab),
-                          parts_.config.vocab_size);
-      row += rows - 1;
-    }
-    request.computed += tokens;
-    if (request.pending() > 0) {
-      if (chunks_[i].logits == LogitRows::kAll) ++row;
-      if (!request.ReportPrompt(0)) Cancel(request.id());
-      continue;
-    }
-    const Result<bool> last = request.Advance(std::span(logits_).subspan(row * vocab, vocab));
-    ++row;
-    ++generated;
-    if (last && !*last) continue;
+    if (tokens == request.pending()) ++generated;
+    const LogitRows logits = chunks_[i].logits;
+    const int64_t rows = logits == LogitRows::kAll ? tokens : logits == LogitRows::kLast ? 1 : 0;
+    const auto own = std::span(logits_).subspan(row, static_cast<size_t>(rows) * vocab);
+    row += own.size();
+    auto ended = WithMemory(request, [&] { return TakeRows(request, chunks_[i], own); });
+    if (ended && !*ended) continue;
     const auto owner = std::ranges::find(running_, &request, &std::unique_ptr<RunningRequest>::get);
-    finished.emplace_back(std::move(*owner),
-                          last ? Result<Completion>(request.TakeCompletion()) : last.error());
+    finished_.emplace_back(std::move(*owner), ended ? Result<Completion>(*std::move(*ended))
+                                                    : std::move(ended).error());
     running_.erase(owner);
   }
   // Whoever hears of an end finds it counted.
   UpdateStats(prompt_tokens, generated);
-  for (auto& [request, result] : finished) Finish(*request, std::move(result));
+  for (auto& [request, result] : finished_) Finish(*request, std::move(result));
+  finished_.clear();
+}
+
+/// Has a request take the logits of its chunk; its answer where it has ended.
+Result<std::optional<Completion>> Scheduler::TakeRows(RunningRequest& request,
+                                                      const SequenceChunk& chunk,
+                                                      std::span<const float> rows) {
+  if (chunk.logits == LogitRows::kAll)
+    request.ScorePrompt(request.computed, rows, parts_.config.vocab_size);
+  request.computed += std::ssize(chunk.tokens);
+  if (request.pending() > 0) {
+    if (!request.ReportPrompt(0)) Cancel(request.id());
+    return std::optional<Completion>();
+  }
+  MOXIE_TRY_ASSIGN(const bool last,
+                   request.Advance(rows.last(static_cast<size_t>(parts_.config.vocab_size))));
+  if (!last) return std::optional<Completion>();
+  return std::optional(request.TakeCompletion());
 }
 
 void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
@@ -327,7 +381,7 @@ void Scheduler::UpdateStats(int64_t prompt_tokens, int64_t generated) {
 /// With the mutex held.
 void Scheduler::NoteRunning() {
   stats_.running = std::ssize(running_);
-  stats_.requests.clear();
+  stats_.requests.clear();  // Which keeps its memory.
   for (const auto& request : running_) stats_.requests.push_back(request->Stats());
 }
 
@@ -342,11 +396,13 @@ EngineStats Scheduler::Stats() const {
   return stats;
 }
 
-void Scheduler::FailBatch(const Error& error) {
+/// Ends what was to be computed.
+template <class ErrorOf>
+void Scheduler::FailBatch(ErrorOf error_of) {
   for (RunningRequest* request : batch_) {
     parts_.cache->FreeSequence(request->sequence);
     request->sequence = -1;
-    Finish(*request, error);
+    Finish(*request, error_of(*request));
   }
   std::erase_if(running_, [&](const auto& request) {
     return std::find(batch_.begin(), batch_.end(), request.get()) != batch_.end();
@@ -358,7 +414,11 @@ void Scheduler::FailBatch(const Error& error) {
 void Scheduler::KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed) {
   if (computed == 0) return parts_.cache->FreeSequence(sequence);
   const auto held = tokens.first(static_cast<size_t>(computed));
-  prefixes_.Keep({sequence, {held.begin(), held.end()}});
+  try {
+    prefixes_.Keep({sequence, {held.begin(), held.end()}});
+  } catch (const std::bad_alloc&) {
+    parts_.cache->FreeSequence(sequence);
+  }
 }
 
 void Scheduler::Finish(RunningRequest& request, Result<Completion> result) {

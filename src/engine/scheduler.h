@@ -3,6 +3,7 @@
 #include <chrono>
 #include <memory>
 #include <mutex>
+#include <optional>
 #include <set>
 #include <vector>
 
@@ -26,6 +27,8 @@ namespace moxie {
 /// an earlier request still computes that beginning, the later one waits for it.
 /// A large request that is next waits until it fits; only a more urgent one or one of a user who
 /// had less goes before it.
+/// Where the system refuses memory, the request that it was for ends with an error, or all of a
+/// pass where it was for all of them.
 class Scheduler : private LayerObserver {
  public:
   explicit Scheduler(Model::Parts& parts);
@@ -55,8 +58,13 @@ class Scheduler : private LayerObserver {
   void AddChunk(RunningRequest& request, int64_t tokens, bool score);
   void UpdateStats(int64_t prompt_tokens, int64_t generated);
   void NoteRunning();
+  bool Compute();
   void TakeResults();
-  void FailBatch(const Error& error);
+  Result<std::optional<Completion>> TakeRows(RunningRequest& request, const SequenceChunk& chunk,
+                                             std::span<const float> rows);
+  void End(RunningRequest& request, FinishReason reason);
+  template <class ErrorOf>
+  void FailBatch(ErrorOf error_of);
   bool OnLayer(int64_t done, int64_t all) override;
   void KeepPrefix(SequenceId sequence, std::span<const TokenId> tokens, int64_t computed);
   void Finish(RunningRequest& request, Result<Completion> result);
@@ -74,6 +82,8 @@ class Scheduler : private LayerObserver {
   // What one pass computes: chunk i continues batch_[i].
   std::vector<SequenceChunk> chunks_;
   std::vector<RunningRequest*> batch_;
+  RunningRequest* adding_ = nullptr;  ///< whose chunk is being made
+  std::vector<std::pair<std::unique_ptr<RunningRequest>, Result<Completion>>> finished_;
   std::vector<float> logits_;
   int64_t logit_rows_ = 0;
   Profile* profile_ = nullptr;

@@ -17,6 +17,7 @@ int64_t WaitingQueue::LeastServed() const {
 
 void WaitingQueue::Push(std::unique_ptr<RunningRequest> request) {
   const int64_t least = LeastServed();
+  waiting_.reserve(waiting_.size() + 1);
   User& user = users_[request->request().user];
   if (user.requests++ == 0) user.served = std::max(user.served, least);
   waiting_.push_back(std::move(request));
@@ -32,8 +33,10 @@ RunningRequest* WaitingQueue::Next() const {
 }
 
 std::unique_ptr<RunningRequest> WaitingQueue::Take(const RunningRequest& request) {
-  auto taken = TakeIf([&](const RunningRequest& other) { return &other == &request; });
-  return std::move(taken.front());
+  const auto place = std::ranges::find(waiting_, &request, &std::unique_ptr<RunningRequest>::get);
+  std::unique_ptr<RunningRequest> taken = std::move(*place);
+  waiting_.erase(place);
+  return taken;
 }
 
 void WaitingQueue::Charge(const std::string& user, int64_t tokens) {
@@ -52,14 +55,12 @@ void WaitingQueue::Leave(const std::string& user) {
   });
 }
 
-std::vector<std::unique_ptr<RunningRequest>> WaitingQueue::TakeIf(
-    const std::function<bool(const RunningRequest&)>& wanted) {
-  std::vector<std::unique_ptr<RunningRequest>> taken;
+void WaitingQueue::TakeIf(const std::function<bool(const RunningRequest&)>& wanted,
+                          std::vector<std::unique_ptr<RunningRequest>>& out) {
   for (auto& request : waiting_) {
-    if (wanted(*request)) taken.push_back(std::move(request));
+    if (wanted(*request)) out.push_back(std::move(request));
   }
   std::erase(waiting_, nullptr);
-  return taken;
 }
 
 }  // namespace moxie

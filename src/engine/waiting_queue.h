@@ -18,7 +18,7 @@ namespace moxie {
 /// al., Fairness in Serving Large Language Models, OSDI '24). Each user has a count of them; who
 /// has the least is next. One who comes (back) with nothing under way starts at no less than the
 /// least count of those who have: idle time is no credit, and many requests buy no larger part.
-/// Not thread-safe.
+/// Takes memory in Push alone, which changes nothing where there is none. Not thread-safe.
 class WaitingQueue {
  public:
   void Push(std::unique_ptr<RunningRequest> request);
@@ -33,9 +33,9 @@ class WaitingQueue {
   /// A request that was pushed is finished.
   void Leave(const std::string& user);
 
-  /// Takes all for which `wanted` is true.
-  std::vector<std::unique_ptr<RunningRequest>> TakeIf(
-      const std::function<bool(const RunningRequest&)>& wanted);
+  /// Appends all for which `wanted` is true to `out`, which has room for them.
+  void TakeIf(const std::function<bool(const RunningRequest&)>& wanted,
+              std::vector<std::unique_ptr<RunningRequest>>& out);
 
   int64_t size() const { return static_cast<int64_t>(waiting_.size()); }
 

@@ -34,14 +34,15 @@ def chat_model(folder, name="mixtral"):
 class Server:
     """`with Server(model, "--parallel", "2") as server:`; ends with SIGTERM and checks the status."""
 
-    def __init__(self, *arguments, port=0, context=128, threads=1):
+    def __init__(self, *arguments, port=0, context=128, threads=1, environment=None):
         self.command = [MOXIE, "serve", *map(str, arguments), "--port", str(port),
                         "--context", str(context), "--threads", str(threads)]
+        self.environment = os.environ | {"XDG_CACHE_HOME": CACHE.name} | (environment or {})
         self.log = []
 
     def __enter__(self):
         self.process = subprocess.Popen(self.command, stderr=subprocess.PIPE, text=True,
-                                        env=os.environ | {"XDG_CACHE_HOME": CACHE.name})
+                                        env=self.environment)
         while True:
             line = self.process.stderr.readline()
             if not line:
