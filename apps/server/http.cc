@@ -100,6 +100,7 @@ class AsioServer final : public HttpServer {
         context_.run();
         return;
       } catch (const std::bad_alloc&) {
+        continue;
       }
     }
   }

@@ -100,7 +100,8 @@ class TrackedExchange final : public Exchange {
       fields_["ms"] = std::round(ms.count() * 1000) / 1000;
       if (!complete) fields_["gone"] = true;
       log_.Write("request", fields_);
-    } catch (const std::bad_alloc&) {  // The answer is worth more than the line about it.
+    } catch (const std::bad_alloc&) {
+      return;  // The answer is worth more than the line about it.
     }
   }
 
