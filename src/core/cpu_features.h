@@ -9,7 +9,7 @@ struct CpuFeatures {
   bool avx2 = false;    ///< AVX2, FMA and F16C
   bool avx512 = false;  ///< AVX-512 F, BW, DQ, VL and VNNI, with FMA and F16C
   /// AMX tiles with int8 and bfloat16 products, the kernel's permission to use them, and AVX-512 as
-  /// above with VBMI and BF16
+  /// above with BF16
   bool amx = false;
   // aarch64
   bool neon_dot = false;   ///< the int8 dot product of Armv8.2

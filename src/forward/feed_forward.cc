@@ -107,20 +107,21 @@ void FeedForward::Convert(std::span<const Panel> panels) const {
   });
 }
 
-/// Whether a tile's gate and up can go to the form for down at once, while they are in the cache:
-/// nobody else asks for them, and their columns are converted by themselves.
-bool FeedForward::FitsCache(std::span<const FeedForwardTask> tasks, int64_t pass_tokens) {
-  tile_floats_ = 0;
+/// What a worker takes for a tile's gate, and for its up, where they can go to the form for down at
+/// once, while they are in the cache: nobody else asks for them, and their columns are converted by
+/// themselves. Else 0.
+int64_t FeedForward::TileFloats(std::span<const FeedForwardTask> tasks, int64_t pass_tokens) const {
+  int64_t most = 0;
   for (const FeedForwardTask& task : tasks) {
     const WeightMatrix& gate = task.weights.gate;
     const int64_t slice =
         kernels_.activation_format(task.weights.down.type, gate.rows, pass_tokens).slice;
     const int64_t rows = RowTiles::RowsPerTile(gate);
     if (task.pairs != nullptr || slice == 0 || rows % slice != 0 || gate.rows % slice != 0)
-      return false;
-    tile_floats_ = std::max(tile_floats_, rows * std::ssize(task.tokens));
+      return 0;
+    most = std::max(most, rows * std::ssize(task.tokens));
   }
-  return tile_floats_ * threads_.threads() <= std::ssize(gate_);
+  return most * threads_.threads() <= std::ssize(gate_) ? most : 0;
 }
 
 /// Lays out where every task reads and writes.
@@ -179,7 +180,7 @@ void FeedForward::PlanDown(Work& work, int64_t pass_tokens) {
 
 void FeedForward::RunGates(std::span<const FeedForwardTask> tasks, const ActivationRows& x,
                            const float* floats, InputObserver* observer) {
-  if (observer != nullptr || !FitsCache(tasks, x.rows())) tile_floats_ = 0;
+  tile_floats_ = observer == nullptr ? TileFloats(tasks, x.rows()) : 0;
   Plan(tasks, x, floats);
   Convert(gathers_);
   adapters_.Clear();

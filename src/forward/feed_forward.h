@@ -86,7 +86,7 @@ class FeedForward {
 
   Activations Rows(std::span<const int32_t> tokens, const ActivationRows& x, const float* floats,
                    DType weights);
-  bool FitsCache(std::span<const FeedForwardTask> tasks, int64_t pass_tokens);
+  int64_t TileFloats(std::span<const FeedForwardTask> tasks, int64_t pass_tokens) const;
   void Plan(std::span<const FeedForwardTask> tasks, const ActivationRows& x, const float* floats);
   void PlanDown(Work& work, int64_t pass_tokens);
   static void AddPanels(Panel panel, int64_t rows, std::vector<Panel>& panels);

@@ -42,7 +42,7 @@ constexpr KernelSet kAmxBatchInvariant = [] {
   KernelSet set = kAvx512;
   set.name = "amx";
   set.usable = [] { return UsableCpuFeatures().amx; };
-  set.needs = "AVX-512 VNNI, VBMI and BF16, AMX tiles and the system's permission to use them";
+  set.needs = "AVX-512 VNNI and BF16, AMX tiles and the system's permission to use them";
   set.matmul = amx::MatMul;
   return set;
 }();

@@ -25,12 +25,6 @@ constexpr int64_t kPanelScores = kPartGroups * kDepth * kLanes;
 #define MOXIE_RIGHT_0 6  // [16][query][2]: queries, exponentials
 #define MOXIE_RIGHT_1 7
 
-constexpr TileConfiguration FullTiles() {
-  TileConfiguration configuration;
-  for (int tile = 0; tile < 8; ++tile) configuration.Set(tile, 16, 64);
-  return configuration;
-}
-
 /// Where the scores of a group lie among those of a panel and a part.
 MOXIE_INLINE int64_t ScoresOf(int64_t group) { return group % kPartGroups * kDepth * kLanes; }
 

@@ -30,12 +30,6 @@ constexpr int64_t kMostPanels = 32;
 #define MOXIE_ROWS_0 6  // [column / 2][row][2] of weights
 #define MOXIE_ROWS_1 7
 
-constexpr TileConfiguration FullTiles() {
-  TileConfiguration configuration;
-  for (int tile = 0; tile < 8; ++tile) configuration.Set(tile, 16, 64);
-  return configuration;
-}
-
 /// A chunk of kBlockRows rows, tile by tile.
 struct UnpackedChunk {
   alignas(64) uint16_t words[2][kGroups][kTileWords];
@@ -160,22 +154,15 @@ struct NoUnit {
   MOXIE_MEMBER void Unpack() const {}
 };
 
-/// Where the sums of a panel and a block of rows are: [token][row], and 16 rows on the second 16.
-struct SumsAt {
-  float* first;
-  int64_t second;  // Numbers from the first 16 rows' sums to the others'.
-  int64_t bytes;   // From token to token.
-};
-
 /// The turn from a pair of panels to the next one: whose sums leave the tiles, and whose come.
 struct Turn {
-  SumsAt from[2];
-  SumsAt to[2];
+  PanelSums* from;
+  const PanelSums* to;
   bool to_zero;  // No sums yet.
 };
 
-#define MOXIE_LOAD_SUMS(tile, at, v) _tile_loadd(tile, (at).first + (v) * (at).second, (at).bytes)
-#define MOXIE_STORE_SUMS(tile, at, v) _tile_stored(tile, (at).first + (v) * (at).second, (at).bytes)
+#define MOXIE_LOAD_SUMS(tile, at, v) _tile_loadd(tile, (at).sums[v], kTileRowBytes)
+#define MOXIE_STORE_SUMS(tile, at, v) _tile_stored(tile, (at).sums[v], kTileRowBytes)
 #define MOXIE_TURN(tile, p, v)               \
   if constexpr (kTurn) {                     \
     MOXIE_STORE_SUMS(tile, turn.from[p], v); \
@@ -225,36 +212,31 @@ MOXIE_INLINE void MultiplyRound(const uint16_t* rows, const uint16_t* x, int64_t
   }
 }
 
-/// A chunk of a block of rows times pairs of panels from `x` on; at(p) is where panel p's sums are,
-/// to(p) where they go.
-template <class Unpacker, class At, class To>
+/// sums += a chunk of a block of rows times pairs of panels from `x` on; from zero where it is the
+/// `first`.
+template <class Unpacker>
 MOXIE_INLINE void MultiplyPairs(const UnpackedChunk& weights, int groups, const uint16_t* x,
                                 int64_t panel_words, int64_t pairs, bool first, Unpacker& next,
-                                At at, To to) {
-  Turn turn;
-  turn.to_zero = first;
-  turn.to[0] = at(0);
-  turn.to[1] = at(1);
+                                PanelSums* sums) {
+  Turn turn = {.from = nullptr, .to = nullptr, .to_zero = first};
   if (first) {
     _tile_zero(MOXIE_SUMS_00);
     _tile_zero(MOXIE_SUMS_01);
     _tile_zero(MOXIE_SUMS_10);
     _tile_zero(MOXIE_SUMS_11);
   } else {
-    MOXIE_LOAD_SUMS(MOXIE_SUMS_00, turn.to[0], 0);
-    MOXIE_LOAD_SUMS(MOXIE_SUMS_01, turn.to[0], 1);
-    MOXIE_LOAD_SUMS(MOXIE_SUMS_10, turn.to[1], 0);
-    MOXIE_LOAD_SUMS(MOXIE_SUMS_11, turn.to[1], 1);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_00, sums[0], 0);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_01, sums[0], 1);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_10, sums[1], 0);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_11, sums[1], 1);
   }
   for (int64_t p = 0; p < pairs; ++p, x += 2 * panel_words) {
     const uint16_t* rows = weights.words[0][0];
     const uint16_t* panel = x;
     int g = 0;
     if (p > 0) {
-      for (int q = 0; q < 2; ++q) {
-        turn.from[q] = to(2 * p - 2 + q);
-        turn.to[q] = at(2 * p + q);
-      }
+      turn.from = sums + 2 * p - 2;
+      turn.to = sums + 2 * p;
       if (groups >= 2) {
         MultiplyRound<true>(rows, panel, panel_words, next, turn);
         g = 2;
@@ -270,22 +252,22 @@ MOXIE_INLINE void MultiplyPairs(const UnpackedChunk& weights, int groups, const 
                                 NoUnit(), turn);
     }
   }
-  for (int q = 0; q < 2; ++q) turn.from[q] = to(2 * pairs - 2 + q);
-  MOXIE_STORE_SUMS(MOXIE_SUMS_00, turn.from[0], 0);
-  MOXIE_STORE_SUMS(MOXIE_SUMS_01, turn.from[0], 1);
-  MOXIE_STORE_SUMS(MOXIE_SUMS_10, turn.from[1], 0);
-  MOXIE_STORE_SUMS(MOXIE_SUMS_11, turn.from[1], 1);
+  PanelSums* last = sums + 2 * pairs - 2;
+  MOXIE_STORE_SUMS(MOXIE_SUMS_00, last[0], 0);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_01, last[0], 1);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_10, last[1], 0);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_11, last[1], 1);
 }
 
 /// The same of a single panel.
 MOXIE_INLINE void MultiplyPanel(const UnpackedChunk& weights, int groups, const uint16_t* x,
-                                bool first, const SumsAt& at, const SumsAt& to) {
+                                bool first, PanelSums& sums) {
   if (first) {
     _tile_zero(MOXIE_SUMS_00);
     _tile_zero(MOXIE_SUMS_01);
   } else {
-    MOXIE_LOAD_SUMS(MOXIE_SUMS_00, at, 0);
-    MOXIE_LOAD_SUMS(MOXIE_SUMS_01, at, 1);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_00, sums, 0);
+    MOXIE_LOAD_SUMS(MOXIE_SUMS_01, sums, 1);
   }
   for (int g = 0; g < groups; ++g) {
     _tile_loadd(MOXIE_PANEL_0, x + g * kTileWords, kTileRowBytes);
@@ -294,10 +276,11 @@ MOXIE_INLINE void MultiplyPanel(const UnpackedChunk& weights, int groups, const 
     _tile_loadd(MOXIE_ROWS_1, weights.words[1][g], kTileRowBytes);
     _tile_dpbf16ps(MOXIE_SUMS_01, MOXIE_PANEL_0, MOXIE_ROWS_1);
   }
-  MOXIE_STORE_SUMS(MOXIE_SUMS_00, to, 0);
-  MOXIE_STORE_SUMS(MOXIE_SUMS_01, to, 1);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_00, sums, 0);
+  MOXIE_STORE_SUMS(MOXIE_SUMS_01, sums, 1);
 }
 
+/// A row of a tile far apart from the next is stored faster by vectors than by _tile_stored.
 void CopySums(const PanelSums& sums, int64_t rows, int64_t tokens, float* out, int64_t out_stride) {
   for (int64_t t = 0; t < Min(tokens, kPanelTokens); ++t) {
     for (int v = 0; v < 2 && v * kLanes < rows; ++v) {
@@ -334,30 +317,17 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row_begin, int64_t row_en
       } else {
         next.SelectNothing();
       }
-      const auto at = [&](int64_t p) -> SumsAt {
-        return {sums[p].sums[0], kPanelTokens * kLanes, kTileRowBytes};
-      };
-      // Whole tiles go where they belong; the others are copied below.
-      const auto whole = [&](int64_t p) {
-        return last && row + kBlockRows <= row_end && (p + 1) * kPanelTokens <= tokens;
-      };
-      const auto to = [&](int64_t p) -> SumsAt {
-        if (!whole(p)) return at(p);
-        return {out + p * kPanelTokens * out_stride + row, kLanes,
-                out_stride * static_cast<int64_t>(sizeof(float))};
-      };
       const uint16_t* panel = x + c * kGroups * kTileWords;
       FinishWrites();
       if (pairs > 0) {
-        MultiplyPairs(unpacked[now], groups, panel, panel_words, pairs, c == 0, next, at, to);
+        MultiplyPairs(unpacked[now], groups, panel, panel_words, pairs, c == 0, next, sums);
       }
       if (panels % 2 != 0) {
         MultiplyPanel(unpacked[now], groups, panel + 2 * pairs * panel_words, c == 0,
-                      at(panels - 1), to(panels - 1));
+                      sums[panels - 1]);
       }
       FinishWrites();
       for (int64_t p = 0; last && p < panels; ++p) {
-        if (whole(p)) continue;
         CopySums(sums[p], row_end - row, tokens - p * kPanelTokens,
                  out + p * kPanelTokens * out_stride + row, out_stride);
       }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/amx/tiles.h"
 #include "kernels/avx512/floats.h"
 #include "kernels/lanes/attention.h"
 
@@ -23,29 +24,18 @@ constexpr int64_t kSplitBytes = 2 * kTileBytes;  // The high parts, then the low
 
 MOXIE_INLINE int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
 
-struct SplitFloats {
-  __m512 high, low;
-};
-
-/// `high` is bfloat16 already, rounded to nearest; `low` is exact.
-MOXIE_INLINE SplitFloats Split(__m512 x) {
+/// The nearest bfloat16 number; what it leaves of x is exact in float32.
+MOXIE_INLINE __m512 HighOf(__m512 x) {
   const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-  const __m512 high = _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x10000)));
-  return {high, _mm512_sub_ps(x, high)};
-}
-
-/// 16 pairs of the upper halves of `even` and `odd`.
-MOXIE_INLINE __m512i Pairs(__m512i even, __m512i odd) {
-  return _mm512_mask_blend_epi16(0xaaaaaaaa, _mm512_srli_epi32(even, 16), odd);
+  return _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x10000)));
 }
 
 /// Pairs of bfloat16 numbers: the high parts, and the low ones, rounded.
 MOXIE_INLINE void SplitPairs(__m512 even, __m512 odd, __m512i& high, __m512i& low) {
-  const SplitFloats e = Split(even), o = Split(odd);
-  high = Pairs(_mm512_castps_si512(e.high), _mm512_castps_si512(o.high));
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  low = Pairs(_mm512_add_epi32(_mm512_castps_si512(e.low), half),
-              _mm512_add_epi32(_mm512_castps_si512(o.low), half));
+  const __m512 high_even = HighOf(even), high_odd = HighOf(odd);
+  high = _mm512_or_si512(_mm512_srli_epi32(_mm512_castps_si512(high_even), 16),
+                         _mm512_castps_si512(high_odd));
+  low = PairOf(_mm512_sub_ps(even, high_even), _mm512_sub_ps(odd, high_odd));
 }
 
 /// Transposes 16 x 16 words of 32 bits into a tile.

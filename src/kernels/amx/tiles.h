@@ -22,6 +22,21 @@ struct TileConfiguration {
 };
 static_assert(sizeof(TileConfiguration) == 64);
 
+constexpr TileConfiguration FullTiles() {
+  TileConfiguration configuration;
+  for (int tile = 0; tile < 8; ++tile) configuration.Set(tile, 16, 64);
+  return configuration;
+}
+
+/// Two numbers a lane, `even` in the low half, rounded to the nearest bfloat16, of two the greater
+/// in magnitude. (vcvtne2ps2bf16 puts lanes side by side.)
+MOXIE_INLINE __m512i PairOf(__m512 even, __m512 odd) {
+  const __m512i half = _mm512_set1_epi32(0x8000);
+  const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even), half), 16);
+  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(odd), half);
+  return _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi32(-0x10000)));
+}
+
 /// Orders what the program has written to memory before the tiles that it then loads: the
 /// intrinsics do not tell every compiler that they read memory.
 MOXIE_INLINE void FinishWrites() { asm volatile("" ::: "memory"); }

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "kernels/amx/tiles.h"
 #include "kernels/avx512/packed.h"
 
 // How sixteen rows' codes become bfloat16 with their scales, a row in each lane.
@@ -35,15 +36,6 @@ MOXIE_INLINE void LoadScalesAndZeros(const Rows& rows, RowScales& scales) {
       scales.SetMin(g, 0, _mm512_mul_ps(scale, _mm512_set1_ps(-kOffset)));
     }
   }
-}
-
-/// Two columns, a row in each lane, rounded to the nearest bfloat16, of two the greater in
-/// magnitude: `even` in the low halves. (vcvtne2ps2bf16 would put rows side by side.)
-MOXIE_INLINE __m512i PairOf(__m512 even, __m512 odd) {
-  const __m512i half = _mm512_set1_epi32(0x8000);
-  const __m512i low = _mm512_srli_epi32(_mm512_add_epi32(_mm512_castps_si512(even), half), 16);
-  const __m512i high = _mm512_add_epi32(_mm512_castps_si512(odd), half);
-  return _mm512_or_si512(low, _mm512_and_si512(high, _mm512_set1_epi32(-0x10000)));
 }
 
 /// What the codes in the lanes' bytes `k` stand for.

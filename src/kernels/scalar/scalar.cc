@@ -31,7 +31,7 @@ double DotChunk(const float* a, const float* b, int64_t n) {
 bool Always() { return true; }
 
 ActivationFormat Format(DType, int64_t cols, int64_t) {
-  return {.id = 0, .row_bytes = cols * static_cast<int64_t>(sizeof(float))};
+  return {.id = 0, .row_bytes = cols * static_cast<int64_t>(sizeof(float)), .slice = 1};
 }
 
 void ConvertActivations(const ActivationFormat&, int64_t cols, const float* const* rows, int64_t,
