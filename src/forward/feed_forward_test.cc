@@ -65,14 +65,13 @@ TEST(FeedForward, TilesInTheCacheGiveTheSameBits) {
 
       const auto run = [&](InputObserver* observer) {
         std::vector<float> out(static_cast<size_t>(kTokens * kDim));
-        const std::array tasks = {
-            FeedForwardTask{.weights = {.gate = gate.view,
-                                        .up = up.view,
-                                        .down = down.view,
-                                        .gate_bias = bias,
-                                        .up_bias = bias},
-                            .tokens = tokens,
-                            .out = out.data()}};
+        const std::array tasks = {FeedForwardTask{.weights = {.gate = gate.view,
+                                                              .up = up.view,
+                                                              .down = down.view,
+                                                              .gate_bias = bias,
+                                                              .up_bias = bias},
+                                                  .tokens = tokens,
+                                                  .out = out.data()}};
         feed_forward.RunGates(tasks, input, x.data(), observer);
         feed_forward.RunDowns(tasks);
         return out;
