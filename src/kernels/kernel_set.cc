@@ -18,7 +18,18 @@ namespace moxie {
 namespace {
 
 #if defined(__x86_64__)
-constexpr KernelSet kAvx2 = {
+/// The fewest tokens for which queries fill lanes.
+constexpr int64_t kLeastTiledTokens = 8;
+
+/// `set`, whose attention does not depend on the number of tokens, with one that does.
+constexpr KernelSet WithAttention(const KernelSet& set, const TiledAttention& attention) {
+  KernelSet with = set;
+  with.tiled_attention = &attention;
+  with.batch_invariant = &set;
+  return with;
+}
+
+constexpr KernelSet kAvx2BatchInvariant = {
     .name = "avx2",
     .usable = [] { return UsableCpuFeatures().avx2; },
     .needs = "AVX2, FMA and F16C",
@@ -27,8 +38,14 @@ constexpr KernelSet kAvx2 = {
     .packed_rows = avx2::PackedRowsOf,
     .pack = avx2::Pack,
 };
+constexpr TiledAttention kAvx2Attention = {
+    .least_tokens = kLeastTiledTokens,
+    .scratch_bytes = avx2::AttentionScratchBytes,
+    .attend = avx2::Attend,
+};
+constexpr KernelSet kAvx2 = WithAttention(kAvx2BatchInvariant, kAvx2Attention);
 
-constexpr KernelSet kAvx512 = {
+constexpr KernelSet kAvx512BatchInvariant = {
     .name = "avx512",
     .usable = [] { return UsableCpuFeatures().avx512; },
     .needs = "AVX-512 F, BW, DQ, VL and VNNI",
@@ -37,9 +54,15 @@ constexpr KernelSet kAvx512 = {
     .packed_rows = avx512::PackedRowsOf,
     .pack = avx512::Pack,
 };
+constexpr TiledAttention kAvx512Attention = {
+    .least_tokens = kLeastTiledTokens,
+    .scratch_bytes = avx512::AttentionScratchBytes,
+    .attend = avx512::Attend,
+};
+constexpr KernelSet kAvx512 = WithAttention(kAvx512BatchInvariant, kAvx512Attention);
 
 constexpr KernelSet kAmxBatchInvariant = [] {
-  KernelSet set = kAvx512;
+  KernelSet set = kAvx512BatchInvariant;
   set.name = "amx";
   set.usable = [] { return UsableCpuFeatures().amx; };
   set.needs = "AVX-512 VNNI and BF16, AMX tiles and the system's permission to use them";
@@ -48,17 +71,15 @@ constexpr KernelSet kAmxBatchInvariant = [] {
 }();
 
 constexpr TiledAttention kAmxAttention = {
-    .least_tokens = 8,
+    .least_tokens = kLeastTiledTokens,
     .scratch_bytes = amx::AttentionScratchBytes,
     .attend = amx::Attend,
 };
 
 constexpr KernelSet kAmx = [] {
-  KernelSet set = kAmxBatchInvariant;
+  KernelSet set = WithAttention(kAmxBatchInvariant, kAmxAttention);
   set.activation_format = amx::FormatOfActivations;
   set.convert_activations = amx::ConvertActivations;
-  set.tiled_attention = &kAmxAttention;
-  set.batch_invariant = &kAmxBatchInvariant;
   return set;
 }();
 

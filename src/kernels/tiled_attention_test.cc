@@ -20,11 +20,11 @@ namespace {
 
 constexpr double kUnit = 0x1p-24;  // Half a unit in the last place of 1.
 
-/// The most by which a split product errs (amx/attention.cc): 2^-17 of it for what is left of each
-/// factor, and 2^-16 for low times low.
-constexpr double kSplit = 0x1p-15;
+/// The most by which a product errs before it is added. Of split ones (amx/attention.cc) it is
+/// 2^-17 of it for what is left of each factor, and 2^-16 for low times low.
+double ProductError(const KernelSet& set) { return set.name == "amx" ? 0x1p-15 : 0; }
 
-/// Additions in a row: 18 in float32 for each 32 elements of each of three products.
+/// Additions in a row: one for each element, or 18 for each 32 of each of three split products.
 double Additions(int64_t elements) {
   return 54 * static_cast<double>((elements + 31) / 32) * kUnit;
 }
@@ -128,7 +128,7 @@ Results Attend(const KernelSet& set, const Problem& problem, int64_t first, int6
   return results;
 }
 
-void ExpectFormula(const Problem& problem, const Results& got, size_t q) {
+void ExpectFormula(const KernelSet& set, const Problem& problem, const Results& got, size_t q) {
   const auto first = static_cast<size_t>(problem.begin[q]),
              end = static_cast<size_t>(problem.end[q]);
   const size_t dim = static_cast<size_t>(problem.value_dim);
@@ -153,9 +153,9 @@ void ExpectFormula(const Problem& problem, const Results& got, size_t q) {
     max = std::max(max, score);
     magnitude = std::max(magnitude, terms);
   }
-  // A score's error: of split products, of sums, and some roundings (scales, logarithms' bases, the
+  // A score's error: of products, of sums, and some roundings (scales, logarithms' bases, the
   // difference from the maximum).
-  const double error = (kSplit + Additions(problem.key_dim) + 12 * kUnit) * magnitude;
+  const double error = (ProductError(set) + Additions(problem.key_dim) + 12 * kUnit) * magnitude;
   const double exponentials = std::expm1(error) + 8 * kUnit;
   const auto got_max = static_cast<double>(got.maxima[q]);
   ASSERT_NEAR(got_max, max, error);
@@ -176,7 +176,8 @@ void ExpectFormula(const Problem& problem, const Results& got, size_t q) {
   // Exponentials below the least normal number may count as that or as nothing.
   const double least = 256 * 0x1p-126 * 8;
   for (size_t d = 0; d < dim; ++d) {
-    const double bound = exponentials + kSplit + Additions(AttentionTile::kMaxRows) + 4 * kUnit;
+    const double bound =
+        exponentials + ProductError(set) + Additions(AttentionTile::kMaxRows) + 4 * kUnit;
     ASSERT_NEAR(static_cast<double>(got.sums[q * dim + d]) * factor, sums[d],
                 magnitudes[d] * bound * (1 + 0x1p-10) + least)
         << "query " << q << " element " << d;
@@ -222,7 +223,7 @@ TEST(TiledAttention, IsTheFormula) {
         problem.scale = scale;
         const Results got = Attend(set, problem, 0, problem.count, problem.rows);
         for (int64_t q = 0; q < problem.count; ++q)
-          ExpectFormula(problem, got, static_cast<size_t>(q));
+          ExpectFormula(set, problem, got, static_cast<size_t>(q));
       }
     });
   });
@@ -273,7 +274,8 @@ TEST(TiledAttention, ExtremeScores) {
     problem.scale = 1;
     Results got = Attend(set, problem, 0, 20, 200);
     for (size_t q = 4; q < 20; q += 5) {  // Those see all.
-      EXPECT_NEAR(static_cast<double>(got.maxima[q]), 64000, 64000 * kSplit);
+      EXPECT_NEAR(static_cast<double>(got.maxima[q]), 64000,
+                  64000 * (ProductError(set) + Additions(64) + 4 * kUnit));
       EXPECT_EQ(got.totals[q], 1);
       for (size_t d = 0; d < 64; ++d) {
         const auto value = static_cast<double>(problem.values[130][d]);

@@ -1,6 +1,7 @@
 #include "kernels/amx/amx.h"
 #include "kernels/amx/split_rows.h"
 #include "kernels/amx/tiles.h"
+#include "kernels/lanes/elementwise.h"
 
 // Attention of many queries on the matrix unit, in numbers split in two (split_rows.h). Scores lie
 // as [row][query], sixteen queries side by side, so that maxima and sums need nothing across lanes;
@@ -148,25 +149,6 @@ struct Seen {
   }
 };
 
-constexpr float kLog2OfE = 0x1.715476p+0f;  // Scores are logarithms to base 2.
-constexpr float kLogOf2 = 0x1.62e43p-1f;
-
-/// 2^x within 3 * 2^-24 of itself for x in [-126, 0]. Below, 2^-126: nothing beside the greatest,
-/// which is 1. NaN stays. The polynomial has the least relative error on [-1/2, 1/2] of those that
-/// are 1 at 0: 1.1e-7.
-MOXIE_INLINE __m512 PowerOfTwo(__m512 x) {
-  const __m512 bounded = _mm512_max_ps(_mm512_set1_ps(-126), x);
-  const __m512 n = Floats::Round(bounded);
-  const __m512 r = _mm512_sub_ps(bounded, n);
-  __m512 p = _mm512_set1_ps(0x1.5bba14p-10f);
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.3cea88p-7f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.c6b752p-5f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.ebf9bcp-3f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(0x1.62e42ap-1f));
-  p = _mm512_fmadd_ps(p, r, _mm512_set1_ps(1));
-  return Floats::TimesPowerOfTwo(p, n);
-}
-
 constexpr int kChains = 4;  // Rows that are added up apart, by position.
 
 template <bool kAll>
@@ -193,7 +175,7 @@ MOXIE_INLINE void ToExponentials(float* scores, int64_t row, const Seen& seen, _
       __m512 e[2];
       MOXIE_UNROLL
       for (int k = 0; k < 2; ++k) {
-        e[k] = PowerOfTwo(_mm512_sub_ps(_mm512_load_ps(at + k * kLanes), max));
+        e[k] = lanes::PowerOfTwo<Floats>(_mm512_sub_ps(_mm512_load_ps(at + k * kLanes), max));
         if constexpr (!kAll) e[k] = _mm512_maskz_mov_ps(seen.Lanes(row + i + c + k), e[k]);
         totals[c + k] = _mm512_add_ps(totals[c + k], e[k]);
       }
@@ -266,10 +248,10 @@ void Join(const PanelSoftmax* parts, int64_t stride, int64_t count, const float*
   for (int64_t i = 0; i < count; ++i) {
     const PanelSoftmax& part = parts[i * stride];
     factors[i] = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(part.max, nothing, _CMP_NEQ_UQ),
-                                     PowerOfTwo(_mm512_sub_ps(part.max, max)));
+                                     lanes::PowerOfTwo<Floats>(_mm512_sub_ps(part.max, max)));
     total = _mm512_fmadd_ps(factors[i], part.total, total);
   }
-  lanes::StoreUpTo<Floats>(maxima, _mm512_mul_ps(max, _mm512_set1_ps(kLogOf2)), queries);
+  lanes::StoreUpTo<Floats>(maxima, _mm512_mul_ps(max, _mm512_set1_ps(lanes::kLogOf2)), queries);
   alignas(64) float stored[kLanes];
   _mm512_store_ps(stored, total);
   for (int64_t q = 0; q < queries; ++q) totals[q] = static_cast<double>(stored[q]);
@@ -305,7 +287,7 @@ void AttendPanels(const AttentionTile& tile, int64_t first, const Seen* seen, co
   auto* part_sums = reinterpret_cast<float*>(scratch + places.sums);
   const int64_t part_stride = 2 * places.part_sums;
   for (int p = 0; p < kPanels; ++p)
-    SplitQueries(tile, first + p * kLanes, tile.scale * kLog2OfE,
+    SplitQueries(tile, first + p * kLanes, tile.scale * lanes::kLog2OfE,
                  queries + p * steps * kSplitBytes);
   PanelSoftmax softmax[kMaxParts][kPanels];
   int64_t parts = 0;

@@ -16,6 +16,11 @@ MOXIE_DECLARE_KERNELS
 void Quantize(DType type, const float* x, int64_t elements, const float* importance,
               std::byte* out);
 
+/// TiledAttention's functions.
+int64_t AttentionScratchBytes(int64_t key_dim, int64_t value_dim);
+void Attend(const AttentionTile& tile, std::byte* scratch, float* maxima, double* totals,
+            float* sums);
+
 int64_t PackedRowsOf(DType type);
 void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out);
 
