@@ -1,6 +1,7 @@
 #include "core/cpu_features.h"
 
 #include <cstdint>
+#include <cstring>
 
 #if defined(__x86_64__)
 #include <cpuid.h>
@@ -47,8 +48,16 @@ bool TilesPermitted() {
 #endif
 }
 
+bool MadeByAmd() {
+  const Registers r = Cpuid(0, 0);
+  const uint32_t name[] = {r.ebx, r.edx, r.ecx};
+  return std::memcmp(name, "AuthenticAMD", sizeof(name)) == 0 ||
+         std::memcmp(name, "HygonGenuine", sizeof(name)) == 0;
+}
+
 CpuFeatures Detect() {
   CpuFeatures features;
+  features.reads_ahead = MadeByAmd();
   const Registers leaf1 = Cpuid(1, 0);
   const bool fma = Bit(leaf1.ecx, 12);
   const bool system_saves = Bit(leaf1.ecx, 27);  // OSXSAVE

@@ -1,5 +1,6 @@
 #pragma once
 
+#include "core/cpu_features.h"
 #include "core/matrix.h"
 #include "kernels/x86/vectors.h"
 
@@ -11,6 +12,17 @@ constexpr int64_t kChunkElements = 256;
 // How far ahead weights are asked for: what a core reads in half a microsecond or so, in which
 // memory answers even when all cores ask.
 constexpr int64_t kAheadBytes = 16 << 10;
+
+/// Asks for `bytes` from `begin` on, which may lie past the memory that weights have. A cache that
+/// reads ahead by itself is asked for in the second level: the first has too few misses under way.
+MOXIE_INLINE void AskFor(const uint8_t* begin, int64_t bytes, bool reads_ahead) {
+  const auto* p = reinterpret_cast<const char*>(begin);
+  if (reads_ahead) {
+    for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(p + line, _MM_HINT_T1);
+  } else {
+    for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(p + line, _MM_HINT_T0);
+  }
+}
 
 /// Where chunk `c` of `kRows` rows of weights lies. Rows at and beyond `row_end` repeat the last
 /// one. A row's last chunk may be shorter than 256 elements; formats read a whole one nevertheless,
@@ -60,10 +72,7 @@ class ChunkOfRows {
   /// these rows, in the order in which it lies there: short streams, a part of each row, end before
   /// the processor's own prefetching pays. Past the matrix this does nothing.
   __attribute__((always_inline)) void Prefetch(int i) const {
-    const uint8_t* begin = ahead_ + (8 * selected_ + i) * share_bytes_;
-    for (int64_t line = 0; line < share_bytes_; line += 64) {
-      _mm_prefetch(reinterpret_cast<const char*>(begin + line), _MM_HINT_T0);
-    }
+    AskFor(ahead_ + (8 * selected_ + i) * share_bytes_, share_bytes_, reads_ahead_);
   }
 
   const uint8_t* operator[](int r) const { return chunk_[r]; }
@@ -78,6 +87,7 @@ class ChunkOfRows {
     return (kAheadBytes + rows - 1) / rows * rows;
   }
 
+  bool reads_ahead_ = UsableCpuFeatures().reads_ahead;
   int64_t cols_;
   const uint8_t* ahead_;
   int64_t share_bytes_;

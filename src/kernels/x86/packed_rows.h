@@ -1,7 +1,9 @@
 #pragma once
 
+#include "core/cpu_features.h"
 #include "core/matrix.h"
 #include "kernels/x86/chunk_of_rows.h"
+#include "kernels/x86/unpack.h"
 
 namespace moxie::x86 {
 namespace {
@@ -36,10 +38,8 @@ class PackedRows {
   /// As ChunkOfRows::Prefetch.
   MOXIE_MEMBER void Prefetch(int i) const {
     constexpr int64_t kShare = kRows * kBytes / 8;
-    const uint8_t* begin = chunk_ + i * kShare + kAheadBytes;
-    MOXIE_UNROLL
-    for (int64_t line = 0; line < kShare; line += 64)
-      _mm_prefetch(reinterpret_cast<const char*>(begin + line), _MM_HINT_T0);
+    if (!(kInOrder && reads_ahead_))
+      AskFor(chunk_ + i * kShare + kAheadBytes, kShare, reads_ahead_);
   }
 
   int groups() const { return groups_; }
@@ -71,11 +71,14 @@ class PackedRows {
  private:
   static constexpr int64_t kBlockBytes = sizeof(typename F::Block);
   static constexpr int64_t kBytes = kChunkElements / F::Block::kElements * kBlockBytes;
+  /// Whether a chunk is read from its beginning to its end, a stream like any other.
+  static constexpr bool kInOrder = HasNibbles<F> || HasNibblePairs<F> || HasWholeCodes<F>;
   static constexpr int64_t kScaleBytes = [] {  // Of a block of 32: the first run of pack_rows.h.
     if constexpr (requires { F::kBeginsWithHalves; }) return F::kHasMin ? 4 : 2;
     return 1;
   }();
 
+  bool reads_ahead_ = UsableCpuFeatures().reads_ahead;
   int64_t cols_;
   const uint8_t* rows_;
   const uint8_t* chunk_ = nullptr;

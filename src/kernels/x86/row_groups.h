@@ -11,27 +11,6 @@ namespace {
 
 // ---- codes --------------------------------------------------------------------------------------
 
-template <class Format>
-concept HasNibbles = requires(const uint8_t* p) {
-  Format::Nibbles(p, 0);
-};
-template <class Format>
-concept HasNibblePairs = requires(const uint8_t* p) {
-  Format::NibblePairs(p, 0);
-};
-template <class Format>
-concept HasWholeCodes = requires(const uint8_t* p) {
-  Format::WholeCodes(p, 0);
-};
-template <class Format>
-concept HasValues = requires {
-  Format::kValues;
-};
-template <class Format>
-concept HasFifthBits = requires(const uint8_t* p) {
-  Format::FifthBits(p, 0);
-};
-
 /// Where `field` of columns 32 * i .. lies in a chunk, in bytes.
 template <class Rows>
 MOXIE_INLINE int64_t OffsetOf(const Rows& rows, const uint8_t* (*field)(const uint8_t*, int),

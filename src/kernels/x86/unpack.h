@@ -85,5 +85,28 @@ MOXIE_INLINE auto ForFormat(DType type, Use use) {
   }
 }
 
+// What a format may say of where its codes lie.
+
+template <class Format>
+concept HasNibbles = requires(const uint8_t* p) {
+  Format::Nibbles(p, 0);
+};
+template <class Format>
+concept HasNibblePairs = requires(const uint8_t* p) {
+  Format::NibblePairs(p, 0);
+};
+template <class Format>
+concept HasWholeCodes = requires(const uint8_t* p) {
+  Format::WholeCodes(p, 0);
+};
+template <class Format>
+concept HasValues = requires {
+  Format::kValues;
+};
+template <class Format>
+concept HasFifthBits = requires(const uint8_t* p) {
+  Format::FifthBits(p, 0);
+};
+
 }  // namespace
 }  // namespace moxie::x86
