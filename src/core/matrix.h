@@ -15,7 +15,7 @@ namespace moxie {
 /// that of the type's block in a mapped file: load with unaligned loads or memcpy.
 ///
 /// Where packed_rows is not 0, each so many rows (row_stride apart, no gaps, `rows` a multiple) are
-/// laid out together by KernelSet::pack, and only that set's matmul can read them.
+/// laid out together by KernelSet::pack, and only that set's matmul and unpack_row can read them.
 struct WeightMatrix {
   DType type = DType::kF32;
   int64_t rows = 0;

@@ -199,7 +199,14 @@ void TransformerDecoder::Embed(std::span<const SequenceChunk> chunks) {
   float* row = hidden_.data();
   for (const SequenceChunk& chunk : chunks) {
     for (const int32_t token : chunk.tokens) {
-      Dequantize(embedding.type, embedding.row(token), config_.dim, row);
+      const std::byte* stored = embedding.row(token);
+      if (const int64_t together = embedding.packed_rows; together > 0) {
+        auto* const unpacked = reinterpret_cast<std::byte*>(normed_.data());  // Not used yet.
+        kernels_.unpack_row(embedding.type, embedding.row_stride,
+                            embedding.row(token / together * together), token % together, unpacked);
+        stored = unpacked;
+      }
+      Dequantize(embedding.type, stored, config_.dim, row);
       row += config_.dim;
     }
   }

@@ -7,8 +7,14 @@
 namespace moxie {
 namespace {
 
-/// Of what is only ever multiplied. Bytes that two matrices share stay as they are: the other may
-/// be an embedding, or cut the rows elsewhere.
+/// The embedding is the output matrix, too: rows of it can be read though they are packed.
+bool EmbeddingIsOutput(const ModelWeights& weights) {
+  const WeightMatrix &a = weights.embedding, &b = weights.output;
+  return a.data == b.data && a.type == b.type && a.rows == b.rows && a.row_stride == b.row_stride;
+}
+
+/// Of what is multiplied. Bytes that two other matrices share stay as they are: the other may cut
+/// the rows elsewhere.
 std::vector<WeightMatrix*> PackableMatrices(ModelWeights& weights, ResidentPart part,
                                             const PageBuffer& memory, const KernelSet& kernels) {
   std::vector<const WeightMatrix*> read_by_row = {&weights.embedding};
@@ -17,7 +23,9 @@ std::vector<WeightMatrix*> PackableMatrices(ModelWeights& weights, ResidentPart 
     read_by_row.push_back(&layer.attention.kv_b);
   }
   std::vector<WeightMatrix*> all;
+  const bool tied = EmbeddingIsOutput(weights);
   ForEachMatrix(weights, part, [&](WeightMatrix& matrix) {
+    if (tied && &matrix == &weights.embedding) return;
     if (matrix.data >= memory.data() && matrix.data < memory.data() + memory.size())
       all.push_back(&matrix);
   });
@@ -48,7 +56,8 @@ int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix) {
 
 WeightPacker::WeightPacker(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
                            const KernelSet& kernels, ThreadPool& threads)
-    : memory_(memory),
+    : weights_(weights),
+      memory_(memory),
       kernels_(kernels),
       threads_(threads),
       matrices_(PackableMatrices(weights, part, memory, kernels)),
@@ -74,6 +83,8 @@ void WeightPacker::Pack(int64_t bytes) {
       group_ = end;
     }
     if (group_ < groups) return;
+    if (&matrix == &weights_.output && EmbeddingIsOutput(weights_))
+      weights_.embedding.packed_rows = rows;
     matrix.packed_rows = rows;
   }
 }

@@ -17,8 +17,9 @@ namespace moxie {
 int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix);
 
 /// Lays out in place, as `kernels` multiply them fastest (KernelSet::pack), those of the weights
-/// that lie in `memory` and are only multiplied. The others, among them the embedding, stay as they
-/// are. No result changes by a bit. All it refers to must outlive it.
+/// that lie in `memory` and are multiplied. The others, among them an embedding that is not the
+/// output matrix, too, stay as they are. No result changes by a bit. All it refers to must outlive
+/// it.
 class WeightPacker {
  public:
   /// `weights` must point into `memory` already; nothing of it need be there yet.
@@ -30,6 +31,7 @@ class WeightPacker {
   void Pack(int64_t bytes);
 
  private:
+  ModelWeights& weights_;
   const PageBuffer& memory_;
   const KernelSet& kernels_;
   ThreadPool& threads_;

@@ -37,6 +37,7 @@ constexpr KernelSet kAvx2BatchInvariant = {
     .quantize = avx2::Quantize,
     .packed_rows = avx2::PackedRowsOf,
     .pack = avx2::Pack,
+    .unpack_row = avx2::UnpackRow,
 };
 constexpr TiledAttention kAvx2Attention = {
     .least_tokens = kLeastTiledTokens,
@@ -53,6 +54,7 @@ constexpr KernelSet kAvx512BatchInvariant = {
     .quantize = avx512::Quantize,
     .packed_rows = avx512::PackedRowsOf,
     .pack = avx512::Pack,
+    .unpack_row = avx512::UnpackRow,
 };
 constexpr TiledAttention kAvx512Attention = {
     .least_tokens = kLeastTiledTokens,

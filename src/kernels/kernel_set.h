@@ -138,6 +138,10 @@ struct KernelSet {
   /// matrices from a multiple of packed_rows on.
   void (*pack)(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out) = nullptr;
 
+  /// Row `row` of those that lie packed at `rows`, as it was stored, to row_bytes at `out`.
+  void (*unpack_row)(DType type, int64_t row_bytes, const std::byte* rows, int64_t row,
+                     std::byte* out) = nullptr;
+
   /// Attention of many tokens; null: the set has no other than the above.
   const TiledAttention* tiled_attention = nullptr;
 

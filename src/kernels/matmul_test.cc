@@ -343,7 +343,7 @@ TEST_P(MatMulTest, SplitsAreBitEqual) {
   });
 }
 
-/// `c` with its rows packed for `set`.
+/// `c` with its rows packed for `set`, each of which must come back.
 Case Packed(const KernelSet& set, Case c) {
   const int64_t together = set.packed_rows(c.weights.type);
   const int64_t row_bytes = *BytesOf(c.weights.type, c.weights.cols);
@@ -354,6 +354,12 @@ Case Packed(const KernelSet& set, Case c) {
     std::memcpy(rows.data() + r * row_bytes, c.weights.row(r), static_cast<size_t>(row_bytes));
   for (int64_t at = 0; at < std::ssize(rows); at += together * row_bytes)
     set.pack(c.weights.type, row_bytes, rows.data() + at, packed.data() + at);
+  std::vector<std::byte> row(static_cast<size_t>(row_bytes));
+  for (int64_t r = 0; r < c.weights.rows; ++r) {
+    set.unpack_row(c.weights.type, row_bytes, packed.data() + r / together * together * row_bytes,
+                   r % together, row.data());
+    EXPECT_EQ(std::memcmp(row.data(), c.weights.row(r), row.size()), 0) << "row " << r;
+  }
   c.bytes = std::move(packed);
   c.weights.row_stride = row_bytes;
   c.weights.packed_rows = static_cast<int32_t>(together);

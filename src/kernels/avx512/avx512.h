@@ -24,5 +24,6 @@ void Attend(const AttentionTile& tile, std::byte* scratch, float* maxima, double
 
 int64_t PackedRowsOf(DType type);
 void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out);
+void UnpackRow(DType type, int64_t row_bytes, const std::byte* rows, int64_t row, std::byte* out);
 
 }  // namespace moxie::avx512

@@ -16,4 +16,8 @@ void Pack(DType type, int64_t row_bytes, const std::byte* rows, std::byte* out) 
   x86::PackRows<kRows>(RunsOf(type), TraitsOf(type).block_elements, row_bytes, rows, out);
 }
 
+void UnpackRow(DType type, int64_t row_bytes, const std::byte* rows, int64_t row, std::byte* out) {
+  x86::UnpackRow<kRows>(RunsOf(type), TraitsOf(type).block_elements, row_bytes, rows, row, out);
+}
+
 }  // namespace moxie::avx512

@@ -70,6 +70,11 @@ MOXIE_INLINE void PackRun(int count, const std::byte* from, int64_t row_bytes, s
   }
 }
 
+template <int bytes>
+MOXIE_INLINE void UnpackRun(int count, const std::byte* from, int64_t stride, std::byte* to) {
+  for (int i = 0; i < count; ++i, from += stride, to += bytes) CopyBytes(to, from, bytes);
+}
+
 /// Packs kRows rows of blocks of `elements`, so that each piece lies beside those of the other
 /// rows: of each 256 columns the first runs of all blocks, then the second ones.
 template <int kRows>
@@ -94,6 +99,37 @@ void PackRows(const Runs& runs, int64_t elements, int64_t row_bytes, const std::
           default:
             PackRun<kRows, 4>(run.count, from, row_bytes, out);
         }
+      }
+      skipped += run.count * run.bytes;
+    }
+  }
+}
+
+/// Row `row` of kRows rows that PackRows has packed.
+template <int kRows>
+void UnpackRow(const Runs& runs, int64_t elements, int64_t row_bytes, const std::byte* rows,
+               int64_t row, std::byte* out) {
+  const int64_t block_bytes =
+      runs.run[0].count * runs.run[0].bytes + runs.run[1].count * runs.run[1].bytes;
+  const int64_t chunk_bytes = 256 / elements * block_bytes;
+  for (int64_t chunk = 0; chunk < row_bytes; chunk += chunk_bytes) {
+    const int64_t end = Min(chunk + chunk_bytes, row_bytes);
+    int64_t skipped = 0;
+    for (const Run& run : runs.run) {
+      for (int64_t block = chunk; block < end; block += block_bytes) {
+        const std::byte* from = rows + row * run.bytes;
+        std::byte* to = out + block + skipped;
+        switch (run.bytes) {
+          case 1:
+            UnpackRun<1>(run.count, from, kRows, to);
+            break;
+          case 2:
+            UnpackRun<2>(run.count, from, kRows * 2, to);
+            break;
+          default:
+            UnpackRun<4>(run.count, from, kRows * 4, to);
+        }
+        rows += run.count * run.bytes * kRows;
       }
       skipped += run.count * run.bytes;
     }
