@@ -12,111 +12,144 @@ using x86::kChunkElements;
 constexpr int32_t kFloatRows = 0;  // ActivationFormat::id
 constexpr int32_t kIntegerChunks = 1;
 
-/// The largest of 16 unsigned numbers, in every lane.
-__m512i LargestOfAll(__m512i v) {
-  v = _mm512_max_epu32(v, _mm512_shuffle_i32x4(v, v, 0x4e));
-  v = _mm512_max_epu32(v, _mm512_shuffle_i32x4(v, v, 0xb1));
-  return v;
-}
-
-/// The largest of each four, in each of them.
+/// Of 16 unsigned numbers the largest of each four, in each of them.
 __m512i LargestOfQuads(__m512i v) {
   v = _mm512_max_epu32(v, _mm512_shuffle_epi32(v, static_cast<_MM_PERM_ENUM>(0xb1)));
   return _mm512_max_epu32(v, _mm512_shuffle_epi32(v, static_cast<_MM_PERM_ENUM>(0x4e)));
 }
 
-uint32_t FirstLane(__m512i v) {
-  return static_cast<uint32_t>(_mm_cvtsi128_si32(_mm512_castsi512_si128(v)));
-}
+constexpr int kGroups = 8;  // Of 32 elements, in a chunk: one in each lane of what follows.
 
-float FloatOf(uint32_t bits) {
-  float value;
-  __builtin_memcpy(&value, &bits, sizeof(value));
-  return value;
-}
-
-int32_t SumOfInts(__m512i v) {
-  const __m256i eight =
-      _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
-  __m128i four = _mm_add_epi32(_mm256_castsi256_si128(eight), _mm256_extracti128_si256(eight, 1));
-  four = _mm_add_epi32(four, _mm_shuffle_epi32(four, 0x4e));
-  return _mm_cvtsi128_si32(_mm_add_epi32(four, _mm_shuffle_epi32(four, 0xb1)));
-}
-
-/// What 32 numbers are divided by, and which quad may be spared.
-struct GroupScale {
-  float scale;
-  float inverse;
-  int spared;
+/// What the numbers of each group are divided by, and which quad may be spared.
+struct GroupScales {
+  __m256 scale;
+  __m256 inverse;
+  __m256i spared;
 };
 
-GroupScale ScaleOf(__m512i a, __m512i b) {
-  // Magnitudes compare as their bits do, and what is not finite is above all that is.
+/// The magnitudes' bits of the largest and the next of each group's quads, and which is the first
+/// of the largest. Magnitudes compare as their bits do, and what is not finite is above all that
+/// is.
+GroupScales ScalesOf(const float* x) {
   const __m512i magnitude_bits = _mm512_set1_epi32(0x7fffffff);
-  constexpr uint32_t kInfinity = 0x7f800000;
-  constexpr float kSmallest = 0x1p-100f;
-  a = LargestOfQuads(_mm512_and_si512(a, magnitude_bits));
-  b = LargestOfQuads(_mm512_and_si512(b, magnitude_bits));
-  const __m512i largest = LargestOfAll(_mm512_max_epu32(a, b));
-  const uint32_t where = static_cast<uint32_t>(_mm512_cmpeq_epi32_mask(a, largest)) |
-                         static_cast<uint32_t>(_mm512_cmpeq_epi32_mask(b, largest)) << 16;
-  const int spared = __builtin_ctz(where) / 4;
-  const uint32_t others = ~(15u << (4 * spared));
-  const __m512i rest = LargestOfAll(
-      _mm512_max_epu32(_mm512_maskz_mov_epi32(static_cast<__mmask16>(others), a),
-                       _mm512_maskz_mov_epi32(static_cast<__mmask16>(others >> 16), b)));
-  const uint32_t peak_bits = FirstLane(largest);
-  const float peak = FloatOf(peak_bits);
-  if (peak_bits >= kInfinity) return {__builtin_nanf(""), 0.0f, spared};
-  if (peak < kSmallest) return {0.0f, 0.0f, spared};
-  const float next = FloatOf(FirstLane(rest));
-  if (peak <= kLeastSpared * next) return {peak / 127.0f, 127.0f / peak, spared};
+  const __m512i quads =
+      _mm512_castsi256_si512(_mm256_setr_epi32(0, 4, 8, 12, 2, 6, 10, 14));  // As blended.
+  __m256 rows[kGroups];
+  MOXIE_UNROLL
+  for (int g = 0; g < kGroups; ++g) {
+    const auto magnitudes = [&](int at) __attribute__((always_inline)) {
+      return _mm512_and_si512(_mm512_loadu_si512(x + 32 * g + at), magnitude_bits);
+    };
+    const __m512i both = _mm512_mask_mov_epi32(LargestOfQuads(magnitudes(0)), 0xcccc,
+                                               LargestOfQuads(magnitudes(16)));
+    rows[g] = _mm256_castsi256_ps(_mm512_castsi512_si256(_mm512_permutexvar_epi32(quads, both)));
+  }
+  x86::Transpose8x8(rows);
+  __m256i largest = _mm256_castps_si256(rows[0]);
+  __m256i next = _mm256_setzero_si256();
+  __m256i spared = _mm256_setzero_si256();
+  MOXIE_UNROLL
+  for (int k = 1; k < kGroups; ++k) {
+    const __m256i quad = _mm256_castps_si256(rows[k]);
+    spared = _mm256_blendv_epi8(spared, _mm256_set1_epi32(k), _mm256_cmpgt_epi32(quad, largest));
+    next = _mm256_max_epu32(next, _mm256_min_epu32(largest, quad));
+    largest = _mm256_max_epu32(largest, quad);
+  }
+
+  const __m256 peak = _mm256_castsi256_ps(largest), rest = _mm256_castsi256_ps(next);
+  const __m256 byte = _mm256_set1_ps(127), one = _mm256_set1_ps(1);
+  const __m256 alike =
+      _mm256_cmp_ps(peak, _mm256_mul_ps(_mm256_set1_ps(kLeastSpared), rest), _CMP_LE_OQ);
   // 127 * 256 + 127 is the largest value; some room for rounding.
-  const float for_rest = next / 127.0f;
-  const float for_peak = peak / 32600.0f;
-  const float scale = for_rest > for_peak ? for_rest : for_peak;
-  return {scale, 1.0f / scale, spared};
+  const __m256 apart =
+      _mm256_max_ps(_mm256_div_ps(rest, byte), _mm256_div_ps(peak, _mm256_set1_ps(32600)));
+  __m256 scale = _mm256_blendv_ps(apart, _mm256_div_ps(peak, byte), alike);
+  __m256 inverse =
+      _mm256_div_ps(_mm256_blendv_ps(one, byte, alike), _mm256_blendv_ps(apart, peak, alike));
+  const __m256 numbers = _mm256_cmp_ps(peak, _mm256_set1_ps(__builtin_inff()), _CMP_LT_OQ);
+  const __m256 nothing = _mm256_cmp_ps(peak, _mm256_set1_ps(0x1p-100f), _CMP_LT_OQ);
+  scale = _mm256_blendv_ps(_mm256_set1_ps(__builtin_nanf("")), scale, numbers);
+  scale = _mm256_andnot_ps(nothing, scale);
+  inverse = _mm256_and_ps(_mm256_andnot_ps(nothing, inverse), numbers);
+  return {scale, inverse, spared};
 }
 
-/// Elements 32 * g .. 32 * g + 31.
-void QuantizeGroup(const float* x, int g, ActivationChunk* chunk) {
-  const __m512 a = _mm512_loadu_ps(x);
-  const __m512 b = _mm512_loadu_ps(x + 16);
-  const GroupScale group = ScaleOf(_mm512_castps_si512(a), _mm512_castps_si512(b));
-  const __m512 inverse = _mm512_set1_ps(group.inverse);
-  alignas(32) int8_t high_bytes[32];
-  const auto split = [&](__m512 v, int half) {
-    const __m512i value = _mm512_cvtps_epi32(_mm512_mul_ps(v, inverse));
-    const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(value, _mm512_set1_epi32(128)), 8);
-    const __m512i low = _mm512_sub_epi32(value, _mm512_slli_epi32(high, 8));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(chunk->low + 32 * g + 16 * half),
-                     _mm512_cvtepi32_epi8(low));
-    _mm_store_si128(reinterpret_cast<__m128i*>(high_bytes + 16 * half), _mm512_cvtepi32_epi8(high));
-    return value;
-  };
-  const __m512i first = split(a, 0);
-  const __m512i second = split(b, 1);
-  const int32_t sums[2] = {SumOfInts(first), SumOfInts(second)};
-  // Unsigned: of what is no number, sums wrap round.
-  const auto sum =
-      static_cast<int32_t>(static_cast<uint32_t>(sums[0]) + static_cast<uint32_t>(sums[1]));
-  const auto high = static_cast<int32_t>(x86::LoadU32(high_bytes + 4 * group.spared));
-  chunk->high32[g] = high;
-  chunk->sums32[g] = sum;
-  chunk->scaled_sums32[g] = group.scale * static_cast<float>(sum);
-  chunk->scale[g] = group.scale;
-  chunk->spared[g] = 8 * g + group.spared;
-  chunk->has_high |= uint32_t{high != 0} << g;
-  for (int half = 0; half < 2; ++half) {
-    chunk->high16[2 * g + half] = group.spared / 4 == half ? high : 0;
-    chunk->sums16[2 * g + half] = sums[half];
-    chunk->scaled_sums16[2 * g + half] = group.scale * static_cast<float>(sums[half]);
+/// The sums of the halves of each group, of 32 bytes each.
+struct HalfSums {
+  __m256i first, second;
+};
+
+HalfSums SumsOf(const int8_t (&bytes)[kGroups][32]) {
+  __m256i quads[kGroups];
+  MOXIE_UNROLL
+  for (int g = 0; g < kGroups; ++g) {
+    const __m256i pairs = _mm256_maddubs_epi16(_mm256_set1_epi8(1), x86::Load256(bytes[g]));
+    quads[g] = _mm256_madd_epi16(pairs, _mm256_set1_epi16(1));
   }
+  const auto four = [&](int g) __attribute__((always_inline)) {
+    return _mm256_hadd_epi32(_mm256_hadd_epi32(quads[g], quads[g + 1]),
+                             _mm256_hadd_epi32(quads[g + 2], quads[g + 3]));
+  };
+  const __m256i low = four(0), high = four(4);
+  return {_mm256_permute2x128_si256(low, high, 0x20), _mm256_permute2x128_si256(low, high, 0x31)};
 }
+
+/// first[0], second[0], first[1], ...
+void StoreInTurns(__m256i first, __m256i second, void* out) {
+  const __m256i low = _mm256_unpacklo_epi32(first, second);
+  const __m256i high = _mm256_unpackhi_epi32(first, second);
+  auto* to = static_cast<__m256i*>(out);
+  _mm256_storeu_si256(to, _mm256_permute2x128_si256(low, high, 0x20));
+  _mm256_storeu_si256(to + 1, _mm256_permute2x128_si256(low, high, 0x31));
+}
+
+void Store(void* out, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(out), v); }
 
 void QuantizeChunk(const float* x, ActivationChunk* chunk) {
-  chunk->has_high = 0;
-  for (int g = 0; g < 8; ++g) QuantizeGroup(x + 32 * g, g, chunk);
+  const GroupScales groups = ScalesOf(x);
+  alignas(64) float inverses[kGroups];
+  _mm256_store_ps(inverses, groups.inverse);
+  alignas(64) int8_t low_bytes[kGroups][32], high_bytes[kGroups][32];
+  for (int g = 0; g < kGroups; ++g) {
+    const __m512 inverse = _mm512_set1_ps(inverses[g]);
+    for (int at = 0; at < 32; at += 16) {
+      const __m512 v = _mm512_loadu_ps(x + 32 * g + at);
+      const __m512i value = _mm512_cvtps_epi32(_mm512_mul_ps(v, inverse));
+      const __m512i high = _mm512_srai_epi32(_mm512_add_epi32(value, _mm512_set1_epi32(128)), 8);
+      const __m512i low = _mm512_sub_epi32(value, _mm512_slli_epi32(high, 8));
+      _mm_store_si128(reinterpret_cast<__m128i*>(low_bytes[g] + at), _mm512_cvtepi32_epi8(low));
+      _mm_store_si128(reinterpret_cast<__m128i*>(high_bytes[g] + at), _mm512_cvtepi32_epi8(high));
+    }
+  }
+  x86::CopyBytes(chunk->low, low_bytes, sizeof(chunk->low));
+
+  const HalfSums low = SumsOf(low_bytes), high = SumsOf(high_bytes);
+  const auto sum = [](__m256i low_sums, __m256i high_sums) {
+    return _mm256_add_epi32(low_sums, _mm256_slli_epi32(high_sums, 8));
+  };
+  const __m256i first = sum(low.first, high.first), second = sum(low.second, high.second);
+  const __m256i both = _mm256_add_epi32(first, second);
+  const auto scaled = [&](__m256i sums) {
+    return _mm256_castps_si256(_mm256_mul_ps(groups.scale, _mm256_cvtepi32_ps(sums)));
+  };
+  _mm256_storeu_ps(chunk->scale, groups.scale);
+  Store(chunk->sums32, both);
+  Store(chunk->scaled_sums32, scaled(both));
+  StoreInTurns(first, second, chunk->sums16);
+  StoreInTurns(scaled(first), scaled(second), chunk->scaled_sums16);
+
+  const __m256i spared = _mm256_add_epi32(
+      groups.spared, _mm256_setr_epi32(0, 8, 16, 24, 32, 40, 48, 56));  // By quads of the chunk.
+  Store(chunk->spared, spared);
+  for (int g = 0; g < kGroups; ++g)
+    chunk->high32[g] =
+        static_cast<int32_t>(x86::LoadU32(&high_bytes[0][0] + int64_t{4} * chunk->spared[g]));
+  const __m256i quads = x86::Load256(chunk->high32);
+  const __m256i in_second = _mm256_cmpgt_epi32(groups.spared, _mm256_set1_epi32(3));
+  StoreInTurns(_mm256_andnot_si256(in_second, quads), _mm256_and_si256(in_second, quads),
+               chunk->high16);
+  const __m256i none = _mm256_cmpeq_epi32(quads, _mm256_setzero_si256());
+  chunk->has_high = ~static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(none))) & 0xff;
 }
 
 void QuantizeRow(const float* x, int64_t cols, ActivationChunk* chunks) {

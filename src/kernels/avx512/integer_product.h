@@ -89,9 +89,9 @@ MOXIE_INLINE void MultiplyTiles(const Tile* tiles, int offset, const ActivationC
       MOXIE_UNROLL
       for (int v = 0; v < V; ++v) integers[t][v] = Broadcast(start[t] + g);
     }
-    add_low(g, integers);
-    if ((has_high >> (g * kGroup / 32) & 1) != 0)
+    if ((has_high >> (g * kGroup / 32) & 1) != 0)  // First: that leaves more registers.
       AddHighProducts<kGroup, V, T>(tiles, x, x_stride, g, integers);
+    add_low(g, integers);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
       const ActivationChunk& xt = x[t * x_stride];
