@@ -3,10 +3,11 @@
 #include "kernels/avx512/packed.h"
 
 // The product of quantised weights and activations in chunks. For each output, with c the chunks of
-// 256 columns and g the scale groups of a chunk, both in order:
+// 256 columns, k the 32 columns of an activation scale and g the weights' scale groups in them, all
+// in order:
 //
-//   out = sum_c sum_g scale * (x.scale * sum_i (code[i] - offset) * x.value[i])
-//                     + min * (x.scale * sum_i x.value[i])
+//   out = sum_c sum_k x.scale * sum_g scale * sum_i (code[i] - offset) * x.value[i]
+//                     + sum_g min * (x.scale * sum_i x.value[i])
 //
 // The sums over i are exact integers; the others are float32 in that order, whatever the number of
 // tokens and rows, and whatever finds the integers: for one token one_token.h, for several a Unit,
@@ -82,27 +83,46 @@ MOXIE_INLINE void MultiplyTiles(const Tile* tiles, int offset, const ActivationC
     MOXIE_UNROLL
     for (int v = 0; v < V; ++v) sum[t][v] = _mm512_load_ps(sums + t * sums_stride + v * kLanes);
   }
-  for (int g = 0; g < tiles[0].groups; ++g) {
-    __m512i integers[T][V];
+  constexpr int kHalves = 32 / kGroup;
+  for (int i = 0; kHalves * i < tiles[0].groups; ++i) {  // 32 columns have one activation scale.
+    __m512 terms[T][V];
     MOXIE_UNROLL
-    for (int t = 0; t < T; ++t) {
+    for (int h = 0; h < kHalves; ++h) {
+      const int g = kHalves * i + h;
+      __m512i integers[T][V];
       MOXIE_UNROLL
-      for (int v = 0; v < V; ++v) integers[t][v] = Broadcast(start[t] + g);
+      for (int t = 0; t < T; ++t) {
+        MOXIE_UNROLL
+        for (int v = 0; v < V; ++v) integers[t][v] = Broadcast(start[t] + g);
+      }
+      if ((has_high >> i & 1) != 0)  // First: that leaves more registers.
+        AddHighProducts<kGroup, V, T>(tiles, x, x_stride, g, integers);
+      add_low(g, integers);
+      MOXIE_UNROLL
+      for (int t = 0; t < T; ++t) {
+        MOXIE_UNROLL
+        for (int v = 0; v < V; ++v) {
+          const __m512 floats = _mm512_cvtepi32_ps(integers[t][v]);
+          const __m512 scale = tiles[v].scales.Scale(g);
+          terms[t][v] =
+              h == 0 ? _mm512_mul_ps(floats, scale) : _mm512_fmadd_ps(floats, scale, terms[t][v]);
+        }
+      }
     }
-    if ((has_high >> (g * kGroup / 32) & 1) != 0)  // First: that leaves more registers.
-      AddHighProducts<kGroup, V, T>(tiles, x, x_stride, g, integers);
-    add_low(g, integers);
     MOXIE_UNROLL
     for (int t = 0; t < T; ++t) {
       const ActivationChunk& xt = x[t * x_stride];
-      const __m512 x_scale = _mm512_set1_ps(xt.scale[g * kGroup / 32]);
+      const __m512 x_scale = _mm512_set1_ps(xt.scale[i]);
       MOXIE_UNROLL
       for (int v = 0; v < V; ++v) {
-        const __m512 products = _mm512_mul_ps(_mm512_cvtepi32_ps(integers[t][v]), x_scale);
-        sum[t][v] = _mm512_fmadd_ps(products, tiles[v].scales.Scale(g), sum[t][v]);
+        sum[t][v] = _mm512_fmadd_ps(terms[t][v], x_scale, sum[t][v]);
         if constexpr (kHasMin) {
-          const float x_sum = (kGroup == 32 ? xt.scaled_sums32 : xt.scaled_sums16)[g];
-          sum[t][v] = _mm512_fmadd_ps(tiles[v].scales.Min(g), _mm512_set1_ps(x_sum), sum[t][v]);
+          MOXIE_UNROLL
+          for (int h = 0; h < kHalves; ++h) {
+            const int g = kHalves * i + h;
+            const float x_sum = (kHalves == 2 ? xt.scaled_sums16 : xt.scaled_sums32)[g];
+            sum[t][v] = _mm512_fmadd_ps(tiles[v].scales.Min(g), _mm512_set1_ps(x_sum), sum[t][v]);
+          }
         }
       }
     }

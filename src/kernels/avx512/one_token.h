@@ -154,10 +154,10 @@ MOXIE_INLINE __m512 AddStep(__m512 sum, const Chunk& chunk, const RowScales& sca
   MOXIE_UNROLL
   for (int i = 0; i < 4; ++i) {
     if (4 * step + i >= chunk.groups()) break;
+    __m512i of_columns[kSums];
     MOXIE_UNROLL
-    for (int h = 0; h < kSums; ++h) {
-      sum = AddGroup<Format>(sum, integers[h][i], scales, x, (4 * step + i) * kSums + h);
-    }
+    for (int h = 0; h < kSums; ++h) of_columns[h] = integers[h][i];
+    sum = AddGroups<Format>(sum, of_columns, scales, x, 4 * step + i);
   }
   return sum;
 }

@@ -38,6 +38,7 @@ MOXIE_INLINE __m512 AddColumns(__m512 sum, const __m512i (&codes)[8], const RowS
   const auto broadcast = [](const void* p) __attribute__((always_inline)) {
     return _mm512_set1_epi32(static_cast<int>(x86::LoadU32(p)));
   };
+  __m512i sums[kHalves];
   MOXIE_UNROLL
   for (int h = 0; h < kHalves; ++h) {
     __m512i integers[2] = {_mm512_setzero_si512(), _mm512_setzero_si512()};
@@ -47,20 +48,18 @@ MOXIE_INLINE __m512 AddColumns(__m512 sum, const __m512i (&codes)[8], const RowS
       integers[k % 2] =
           _mm512_dpbusd_epi32(integers[k % 2], codes[quad], broadcast(x.low + 32 * i + 4 * quad));
     }
-    const int g = kHalves * i + h;
-    __m512i all = _mm512_add_epi32(integers[0], integers[1]);
+    sums[h] = _mm512_add_epi32(integers[0], integers[1]);
     if ((x.has_high >> i & 1) != 0) {
       alignas(64) int32_t quads[8][kLanes];
       MOXIE_UNROLL
       for (int k = 0; k < 8; ++k) _mm512_store_si512(quads[k], codes[k]);
-      const __m512i high = broadcast((kHalves == 1 ? x.high32 : x.high16) + g);
+      const __m512i high = broadcast((kHalves == 1 ? x.high32 : x.high16) + kHalves * i + h);
       const __m512i products = _mm512_dpbusd_epi32(_mm512_setzero_si512(),
                                                    _mm512_load_si512(quads[x.spared[i] % 8]), high);
-      all = _mm512_add_epi32(all, _mm512_slli_epi32(products, 8));
+      sums[h] = _mm512_add_epi32(sums[h], _mm512_slli_epi32(products, 8));
     }
-    sum = AddGroup<Format>(sum, all, scales, x, g);
   }
-  return sum;
+  return AddGroups<Format>(sum, sums, scales, x, i);
 }
 
 /// Up to kLanes packed rows from `row` on times one token.
