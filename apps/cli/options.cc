@@ -189,7 +189,7 @@ void AddRunOptions(CLI::App& command, ModelArguments& arguments) {
   command
       .add_flag("--batch-invariant", arguments.batch_invariant,
                 "Results that do not depend by a bit on what else runs or on how a prompt is cut; "
-                "only the amx kernels need it, and read prompts more slowly then")
+                "prompts are read more slowly then, with the amx kernels half as fast")
       ->group(kModelGroup);
   command
       .add_option("--lora", arguments.adapters,
