@@ -3,13 +3,15 @@
 
 usage: bench/scaling.py MODEL.gguf... [--peer NAME=PATH/TO/llama-bench ...] [--threads N] [--rounds 3]
                         [--prompts 128,512,2048,8192] [--contexts 0,4096,16384,32768] [--kernels SET]
-                        [--kv-type f16] [--table OUT.md]
+                        [--sequences 1,2,4,8,16,32] [--kv-type f16] [--table OUT.md]
 
-For each model a row a prompt length (prefill) and a context (decode after so many tokens), medians of
-alternating runs. Models of other expert counts or windows are given as files of their own. A peer
-that lacks llama-bench's -d has no figures for decoding after a context. The bound of prefill is what
-the kernels reach in cache over the weights' operations, that of decode the memory's bandwidth over
-the weights' bytes: neither counts attention, which is why shares fall with the context.
+For each model a row a prompt length (prefill), a context (decode after so many tokens) and a number
+of sequences (decoded at once, counted together, after 16 tokens each), medians of alternating runs.
+Models of other expert counts or windows are given as files of their own. A peer that lacks
+llama-bench's -d has no figures for decoding after a context, and none has for sequences. The bound
+of prefill is what the kernels reach in cache over the weights' operations, that of decode the
+memory's bandwidth over the weights' bytes: neither counts attention, which is why shares fall with
+the context. Of sequences there is none: it depends on which experts they share.
 """
 import argparse
 import os
@@ -20,17 +22,20 @@ import subprocess
 from against import ROOT, cpu_name, read_peer, run_json
 
 
-def run_moxie(model, prompt, context, args):
+def run_moxie(model, prompt, context, sequences, args):
     out = run_json([str(ROOT / "build/moxie"), "bench", model, "--prompt-tokens", str(prompt or 1),
                     "--decode-context", str(max(1, context)), "--generate-tokens", str(args.generate_tokens),
-                    "--repetitions", "1", "--threads", str(args.threads), "--kv-type", args.kv_type,
+                    "--sequences", str(sequences), "--repetitions", "1", "--threads", str(args.threads), "--kv-type", args.kv_type,
                     "--kernels", args.kernels, "--json"])
     phase = "prefill" if prompt else "decode"
-    return out[f"{phase}_tokens_per_s"], out["bound"][f"{phase}_tokens_per_s"]
+    bound = out.get("bound", {}).get(f"{phase}_tokens_per_s", float("nan"))  # None of sequences.
+    return out[f"{phase}_tokens_per_s"], bound
 
 
-def run_peer(path, model, prompt, context, args):
+def run_peer(path, model, prompt, context, sequences, args):
     """Tokens/s, or nan where the program cannot."""
+    if sequences > 1:
+        return float("nan")
     work = ["-p", str(prompt), "-n", "0"] if prompt else ["-p", "0", "-n", str(args.generate_tokens)]
     if context:
         if " -d," not in subprocess.run([path, "--help"], capture_output=True, text=True).stdout:
@@ -41,19 +46,20 @@ def run_peer(path, model, prompt, context, args):
     return out[-1]["avg_ts"]
 
 
-def row(model, work, prompt, context, args):
+def row(model, work, args, prompt=0, context=0, sequences=1):
     speeds = {name: [] for name in ["moxie", *(name for name, _ in args.peer)]}
     bounds = []
     for _ in range(args.rounds):
-        speed, bound = run_moxie(model, prompt, context, args)
+        speed, bound = run_moxie(model, prompt, context, sequences, args)
         speeds["moxie"].append(speed)
         bounds.append(bound)
         for name, path in args.peer:
-            speeds[name].append(run_peer(path, model, prompt, context, args))
+            speeds[name].append(run_peer(path, model, prompt, context, sequences, args))
     medians = [statistics.median(values) for values in speeds.values()]
+    share = 100 * medians[0] / statistics.median(bounds)
     cells = [f"{value:.1f}" if value == value else "–" for value in medians]
-    return (f"| {pathlib.Path(model).stem} | {work} | " + " | ".join(cells) +
-            f" | {100 * medians[0] / statistics.median(bounds):.0f} % |")
+    cells.append(f"{share:.0f} %" if share == share else "–")
+    return f"| {pathlib.Path(model).stem} | {work} | " + " | ".join(cells) + " |"
 
 
 def numbers(text):
@@ -69,6 +75,7 @@ def main():
     parser.add_argument("--generate-tokens", type=int, default=32)
     parser.add_argument("--prompts", type=numbers, default=[128, 512, 2048, 8192])
     parser.add_argument("--contexts", type=numbers, default=[0, 4096, 16384, 32768])
+    parser.add_argument("--sequences", type=numbers, default=[1, 2, 4, 8, 16, 32])
     parser.add_argument("--kernels", default="auto")
     parser.add_argument("--kv-type", default="f16")
     parser.add_argument("--table")
@@ -81,11 +88,11 @@ def main():
              "|---|---|---|" + "---|" * (len(args.peer) + 1)]
     print("\n".join(lines), flush=True)
     for model in args.models:
-        for prompt in args.prompts:
-            lines.append(row(model, f"prefill {prompt}", prompt, 0, args))
-            print(lines[-1], flush=True)
-        for context in args.contexts:
-            lines.append(row(model, f"decode at {context}", 0, context, args))
+        works = [(f"prefill {prompt}", {"prompt": prompt}) for prompt in args.prompts]
+        works += [(f"decode at {context}", {"context": context}) for context in args.contexts]
+        works += [(f"decode {n} at once", {"context": 16, "sequences": n}) for n in args.sequences]
+        for work, sizes in works:
+            lines.append(row(model, work, args, **sizes))
             print(lines[-1], flush=True)
     if args.table:
         pathlib.Path(args.table).write_text("\n".join(lines) + "\n")
