@@ -7,7 +7,7 @@
 
 namespace moxie::avx2 {
 
-/// How weights of a type are multiplied (x86/unpack.h, activation_groups.h).
+/// How weights of a type are multiplied (lanes/unpack.h, activation_groups.h).
 enum class IntegerProduct {
   kNone,   ///< as float32
   kBytes,  ///< with activations as bytes with a peak

@@ -4,7 +4,7 @@
 #include "kernels/avx2/activation_groups.h"
 #include "kernels/avx2/row_groups.h"
 
-// The product of quantised weights and panels of activations, for any format of x86/unpack.h. For
+// The product of quantised weights and panels of activations, for any format of lanes/unpack.h. For
 // each output, with g the scale groups of the columns in order:
 //
 //   out = sum_g scale * (x.scale * sum_i code[i] * x.value[i] - offset * x.sum) + min * x.sum

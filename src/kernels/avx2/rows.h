@@ -1,7 +1,6 @@
 #pragma once
 
 #include "kernels/avx2/vectors.h"
-#include "kernels/x86/chunk_of_rows.h"
 #include "kernels/x86/eight_lanes.h"
 #include "kernels/x86/packed_rows.h"
 #include "kernels/x86/unpack.h"
@@ -30,7 +29,7 @@ MOXIE_INLINE void Transpose8x8(__m256i (&v)[8]) {
   for (int k = 0; k < 8; ++k) v[k] = _mm256_castps_si256(floats[k]);
 }
 
-/// Rows as they are stored: x86/chunk_of_rows.h.
+/// Rows as they are stored: lanes/chunk_of_rows.h.
 template <class F>
 class StoredRows : public x86::ChunkOfRows<F, kRows> {
   using Chunk = x86::ChunkOfRows<F, kRows>;

@@ -1,6 +1,6 @@
 #pragma once
 
-#include "kernels/x86/chunk_of_rows.h"
+#include "kernels/x86/unpack.h"
 
 namespace moxie::avx512 {
 

@@ -4,7 +4,7 @@
 
 namespace moxie::avx512 {
 
-/// Whether weights of this type are multiplied as integers (x86/unpack.h); others as float32.
+/// Whether weights of this type are multiplied as integers (lanes/unpack.h); others as float32.
 bool HasIntegerProduct(DType type);
 
 /// KernelSet::matmul for types with an integer product.

@@ -1,6 +1,5 @@
 #pragma once
 
-#include "kernels/x86/chunk_of_rows.h"
 #include "kernels/x86/unpack.h"
 
 // The scales of sixteen rows side by side.

@@ -25,7 +25,8 @@ MOXIE_INLINE __m512i ToUnsigned(__m512i codes) {
   return _mm512_xor_si512(codes, _mm512_set1_epi8(static_cast<char>(-128)));
 }
 
-// LoadScales and LoadCodes: of rows as they are stored (x86/chunk_of_rows.h) or packed (packed.h).
+// LoadScales and LoadCodes: of rows as they are stored (lanes/chunk_of_rows.h) or packed
+// (packed.h).
 
 template <class Format>
 MOXIE_INLINE void LoadScales(const x86::ChunkOfRows<Format, kLanes>& rows, RowScales& scales) {

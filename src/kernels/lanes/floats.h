@@ -39,6 +39,24 @@ MOXIE_INLINE void CopyBytes(void* to, const void* from, int64_t bytes) {
   __builtin_memcpy(to, from, static_cast<size_t>(bytes));
 }
 
+MOXIE_INLINE uint32_t LoadU16(const void* p) {
+  uint16_t value;
+  __builtin_memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+MOXIE_INLINE uint32_t LoadU32(const void* p) {
+  uint32_t value;
+  __builtin_memcpy(&value, p, sizeof(value));
+  return value;
+}
+
+MOXIE_INLINE uint64_t LoadU64(const void* p) {
+  uint64_t value;
+  __builtin_memcpy(&value, p, sizeof(value));
+  return value;
+}
+
 template <class F>
 MOXIE_INLINE typename F::Vector LoadUpTo(const float* p, int64_t n) {
   return n >= F::kLanes ? F::Load(p) : F::LoadFirst(p, n);

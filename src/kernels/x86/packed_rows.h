@@ -2,7 +2,6 @@
 
 #include "core/cpu_features.h"
 #include "core/matrix.h"
-#include "kernels/x86/chunk_of_rows.h"
 #include "kernels/x86/unpack.h"
 
 namespace moxie::x86 {
@@ -39,7 +38,7 @@ class PackedRows {
   MOXIE_MEMBER void Prefetch(int i) const {
     constexpr int64_t kShare = kRows * kBytes / 8;
     if (!(kInOrder && reads_ahead_))
-      AskFor(chunk_ + i * kShare + kAheadBytes, kShare, reads_ahead_);
+      lanes::AskFor(chunk_ + i * kShare + kAheadBytes, kShare, reads_ahead_);
   }
 
   int groups() const { return groups_; }

@@ -1,88 +1,36 @@
 #pragma once
 
-#include "core/dtype.h"
-#include "kernels/x86/unpack_blocks.h"
-#include "kernels/x86/unpack_lattice.h"
+#include "kernels/lanes/chunk_of_rows.h"
+#include "kernels/lanes/unpack.h"
+#include "kernels/x86/eight_lanes.h"
 
-// What a format contributes to the integer products: how to read 256 consecutive weights
-// ("a chunk") as small integer codes with scales: weight = scale * (code - kOffset) + min.
-//
-//   Block      the stored block (quant/blocks.h)
-//   kGroup     16 or 32 elements share a scale
-//   kBits      4 to 7: codes are 0 .. 2^kBits - 1; 8: codes are -128 .. 127
-//   kOffset    what zero is stored as; 0 where kHasMin or kBits is 8
-//   kHasMin    whether min can differ from 0
-//   Scales     scale and min of groups 8 * half .. 8 * half + 7 of a chunk
-//   Codes      the codes of elements 32 * i .. 32 * i + 31, a byte each
-//   CodesFrom  Codes, of bytes that source.Load(their offset in the chunk) gives: any 32-bit word
-//              of the result comes from the same word of what is loaded (optional)
-//   LowNibbles, FifthBits  where codes of five bits lie, if as nibbles and 32 bits (optional)
-//   WholeCodes where they lie, if as 32 bytes (optional)
-//   Nibbles    where they lie, if in 16 bytes: the first half in the low nibbles, the other in the
-//              high ones (optional); the codes are those themselves, or kOffset + kValues[those]
-//   NibblePairs  where those of elements 64 * i .. 64 * i + 63 lie, if in 32 bytes: the first half
-//              in the low nibbles (optional)
-//   kSixBitScales  where scales and mins are packed as in Q4_K (optional)
-//   kBeginsWithHalves  where a block is 32 elements and begins with a binary16 scale and, with
-//              kHasMin, a binary16 min
-//
-// A chunk is whole in memory: the loops copy a row's last, shorter one.
+// The formats (lanes/unpack.h) in this folder's vectors, and those of their names that it knows.
 
 namespace moxie::x86 {
-namespace {  // Internal linkage for the formats and all that is instantiated with them.
+namespace {
 
-/// use(the format of `type`); a value-initialised result for a type without one. The result's type
-/// must not depend on the format.
+using lanes::Bytes;
+using lanes::ChunkOfRows;
+using lanes::kAheadBytes;
+using lanes::kChunkElements;
+
+using UnpackQ2_K = lanes::UnpackQ2_K<EightLanes>;
+using UnpackQ3_K = lanes::UnpackQ3_K<EightLanes>;
+using UnpackQ4_K = lanes::UnpackQ4_K<EightLanes>;
+using UnpackQ5_K = lanes::UnpackQ5_K<EightLanes>;
+using UnpackQ6_K = lanes::UnpackQ6_K<EightLanes>;
+using UnpackIQ4_XS = lanes::UnpackIQ4_XS<EightLanes>;
+using UnpackMXFP4 = lanes::UnpackMXFP4<EightLanes>;
+
+/// Codes of up to 8 bits, under `mask`, at position `shift` of each byte.
+template <class L = EightLanes>
+MOXIE_INLINE typename L::Ints CodesAt(typename L::Ints bytes, int shift, int mask) {
+  return lanes::CodesAt<L>(bytes, shift, mask);
+}
+
 template <class Use>
 MOXIE_INLINE auto ForFormat(DType type, Use use) {
-  switch (type) {
-    case DType::kQ4_0:
-      return use(UnpackQ4_0{});
-    case DType::kQ4_1:
-      return use(UnpackQ4_1{});
-    case DType::kQ5_0:
-      return use(UnpackQ5_0{});
-    case DType::kQ5_1:
-      return use(UnpackQ5_1{});
-    case DType::kQ8_0:
-      return use(UnpackQ8_0{});
-    case DType::kQ2_K:
-      return use(UnpackQ2_K{});
-    case DType::kQ3_K:
-      return use(UnpackQ3_K{});
-    case DType::kQ4_K:
-      return use(UnpackQ4_K{});
-    case DType::kQ5_K:
-      return use(UnpackQ5_K{});
-    case DType::kQ6_K:
-      return use(UnpackQ6_K{});
-    case DType::kIQ1_S:
-      return use(UnpackIQ1_S{});
-    case DType::kIQ1_M:
-      return use(UnpackIQ1_M{});
-    case DType::kIQ2_XXS:
-      return use(UnpackIQ2_XXS{});
-    case DType::kIQ2_XS:
-      return use(UnpackIQ2_XS{});
-    case DType::kIQ2_S:
-      return use(UnpackIQ2_S{});
-    case DType::kIQ3_XXS:
-      return use(UnpackIQ3_XXS{});
-    case DType::kIQ3_S:
-      return use(UnpackIQ3_S{});
-    case DType::kIQ4_NL:
-      return use(UnpackIQ4_NL{});
-    case DType::kIQ4_XS:
-      return use(UnpackIQ4_XS{});
-    case DType::kMXFP4:
-      return use(UnpackMXFP4{});
-    case DType::kTQ1_0:
-      return use(UnpackTQ1_0{});
-    case DType::kTQ2_0:
-      return use(UnpackTQ2_0{});
-    default:
-      return decltype(use(UnpackQ4_0{})){};
-  }
+  return lanes::ForFormat<EightLanes>(type, use);
 }
 
 // What a format may say of where its codes lie.

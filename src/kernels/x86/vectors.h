@@ -11,25 +11,10 @@
 namespace moxie::x86 {
 
 using lanes::CopyBytes;
+using lanes::LoadU16;
+using lanes::LoadU32;
+using lanes::LoadU64;
 using lanes::Min;
-
-MOXIE_INLINE uint32_t LoadU16(const void* p) {
-  uint16_t value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
-
-MOXIE_INLINE uint32_t LoadU32(const void* p) {
-  uint32_t value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
-
-MOXIE_INLINE uint64_t LoadU64(const void* p) {
-  uint64_t value;
-  __builtin_memcpy(&value, p, sizeof(value));
-  return value;
-}
 
 MOXIE_INLINE float HalfAt(const void* p) {
   return _mm_cvtss_f32(_mm_cvtph_ps(_mm_cvtsi32_si128(static_cast<int>(LoadU16(p)))));

@@ -2,9 +2,9 @@
 
 #include "core/cpu_features.h"
 #include "core/matrix.h"
-#include "kernels/x86/vectors.h"
+#include "kernels/lanes/floats.h"
 
-namespace moxie::x86 {
+namespace moxie::lanes {
 namespace {
 
 constexpr int64_t kChunkElements = 256;
@@ -16,11 +16,10 @@ constexpr int64_t kAheadBytes = 16 << 10;
 /// Asks for `bytes` from `begin` on, which may lie past the memory that weights have. A cache that
 /// reads ahead by itself is asked for in the second level: the first has too few misses under way.
 MOXIE_INLINE void AskFor(const uint8_t* begin, int64_t bytes, bool reads_ahead) {
-  const auto* p = reinterpret_cast<const char*>(begin);
   if (reads_ahead) {
-    for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(p + line, _MM_HINT_T1);
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(begin + line, 0, 2);
   } else {
-    for (int64_t line = 0; line < bytes; line += 64) _mm_prefetch(p + line, _MM_HINT_T0);
+    for (int64_t line = 0; line < bytes; line += 64) __builtin_prefetch(begin + line, 0, 3);
   }
 }
 
@@ -100,4 +99,4 @@ class ChunkOfRows {
 };
 
 }  // namespace
-}  // namespace moxie::x86
+}  // namespace moxie::lanes
