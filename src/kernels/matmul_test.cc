@@ -423,6 +423,29 @@ TEST_P(MatMulTest, BatchInvariantSetsGiveManyTokensTheBitsOfOne) {
   }
 }
 
+// Sets that convert activations alike differ in how they find the integers, and in nothing else.
+TEST_P(MatMulTest, SetsOfOneFormGiveTheSameBits) {
+  const KernelSet* first = nullptr;
+  for (const KernelSet* set : AllKernelSets()) {
+    if (!set->usable()) continue;
+    const KernelSet& twin = BatchInvariant(*set);
+    if (first == nullptr || twin.convert_activations != first->convert_activations) {
+      first = &twin;
+      continue;
+    }
+    SCOPED_TRACE(testing::Message() << first->name << " and " << set->name);
+    for (const Shape& shape : ShapesOf(format_.type)) {
+      const Case c = MakeCase(format_, shape.rows, shape.cols, 0, random_);
+      const std::vector<float> x = RandomActivations(shape.tokens * shape.cols);
+      const ActivationFormat form = twin.activation_format(format_.type, shape.cols, shape.tokens);
+      const std::vector<float> want = Product(*first, form, c.weights, x);
+      const std::vector<float> got = Product(twin, form, c.weights, x);
+      ASSERT_EQ(std::memcmp(got.data(), want.data(), want.size() * sizeof(float)), 0)
+          << shape.rows << "x" << shape.cols << " tokens " << shape.tokens;
+    }
+  }
+}
+
 INSTANTIATE_TEST_SUITE_P(Formats, MatMulTest, testing::Range(size_t{0}, Formats().size()),
                          [](const testing::TestParamInfo<size_t>& parameter) {
                            return std::string(NameOf(Formats()[parameter.param].type));
