@@ -91,7 +91,7 @@ CpuFeatures Detect() {
   constexpr unsigned long kDotProduct = 1ul << 20;  // HWCAP_ASIMDDP
   constexpr unsigned long kInt8Matrix = 1ul << 13;  // HWCAP2_I8MM
   features.neon_dot = (getauxval(AT_HWCAP) & kDotProduct) != 0;
-  features.neon_i8mm = (getauxval(AT_HWCAP2) & kInt8Matrix) != 0;
+  features.neon_i8mm = features.neon_dot && (getauxval(AT_HWCAP2) & kInt8Matrix) != 0;
   return features;
 }
 

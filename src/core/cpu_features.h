@@ -16,7 +16,7 @@ struct CpuFeatures {
   bool reads_ahead = false;
   // aarch64
   bool neon_dot = false;   ///< the int8 dot product of Armv8.2
-  bool neon_i8mm = false;  ///< the int8 matrix product of Armv8.6
+  bool neon_i8mm = false;  ///< the int8 matrix product of Armv8.6, and that
 };
 
 /// Asked once and remembered; for AMX this asks the kernel for the process's permission

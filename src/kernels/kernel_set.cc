@@ -12,6 +12,8 @@
 #include "kernels/avx512/avx512.h"
 #elif defined(__aarch64__)
 #include "kernels/neon/neon.h"
+#include "kernels/neon_dot/neon_dot.h"
+#include "kernels/neon_i8mm/neon_i8mm.h"
 #endif
 
 namespace moxie {
@@ -93,6 +95,24 @@ constexpr KernelSet kNeon = {
     MOXIE_KERNELS_OF(neon),
     .quantize = Quantize,  // Its lanes are a register's.
 };
+
+constexpr KernelSet kNeonDot = [] {
+  KernelSet set = kNeon;
+  set.name = "neon_dot";
+  set.usable = [] { return UsableCpuFeatures().neon_dot; };
+  set.needs = "the int8 dot product of Armv8.2";
+  set.matmul = neon_dot::MatMul;
+  return set;
+}();
+
+constexpr KernelSet kNeonI8mm = [] {
+  KernelSet set = kNeonDot;
+  set.name = "neon_i8mm";
+  set.usable = [] { return UsableCpuFeatures().neon_i8mm; };
+  set.needs = "the int8 dot product of Armv8.2 and the int8 matrix product of Armv8.6";
+  set.matmul = neon_i8mm::MatMul;
+  return set;
+}();
 #endif
 
 }  // namespace
@@ -106,6 +126,8 @@ std::span<const KernelSet* const> AllKernelSets() {
     &kAmx,
 #elif defined(__aarch64__)
     &kNeon,
+    &kNeonDot,
+    &kNeonI8mm,
 #endif
   };
   return kSets;
