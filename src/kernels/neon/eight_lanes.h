@@ -34,8 +34,12 @@ struct EightLanes {
   MOXIE_INLINE Ints Xor(Ints a, Ints b) { return {a.low ^ b.low, a.high ^ b.high}; }
   MOXIE_INLINE Ints Add8(Ints a, Ints b) { return {a.low + b.low, a.high + b.high}; }
   MOXIE_INLINE Ints Sub8(Ints a, Ints b) { return {a.low - b.low, a.high - b.high}; }
-  MOXIE_INLINE Ints Sub32(Ints a, Ints b) { return From(Low32(a) - Low32(b), High32(a) - High32(b)); }
-  MOXIE_INLINE Ints Mul16(Ints a, Ints b) { return From(Low16(a) * Low16(b), High16(a) * High16(b)); }
+  MOXIE_INLINE Ints Sub32(Ints a, Ints b) {
+    return From(Low32(a) - Low32(b), High32(a) - High32(b));
+  }
+  MOXIE_INLINE Ints Mul16(Ints a, Ints b) {
+    return From(Low16(a) * Low16(b), High16(a) * High16(b));
+  }
   MOXIE_INLINE Ints Left16(Ints v, int n) { return From(Low16(v) << n, High16(v) << n); }
   MOXIE_INLINE Ints Right16(Ints v, int n) { return From(Low16(v) >> n, High16(v) >> n); }
   MOXIE_INLINE Ints Left32(Ints v, int n) { return From(Low32(v) << n, High32(v) << n); }
@@ -60,7 +64,8 @@ struct EightLanes {
   }
 
   MOXIE_INLINE Floats ToFloats(Ints v) {
-    return {vcvtq_f32_s32(vreinterpretq_s32_u8(v.low)), vcvtq_f32_s32(vreinterpretq_s32_u8(v.high))};
+    return {vcvtq_f32_s32(vreinterpretq_s32_u8(v.low)),
+            vcvtq_f32_s32(vreinterpretq_s32_u8(v.high))};
   }
   MOXIE_INLINE Floats AsFloats(Ints v) {
     return {vreinterpretq_f32_u8(v.low), vreinterpretq_f32_u8(v.high)};

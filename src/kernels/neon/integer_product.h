@@ -15,7 +15,8 @@
 // tokens and rows, and whatever finds the integers. That is a Unit, of one set's instructions:
 //
 //   Dot(sum, a, b)     32-bit lanes plus the products of their four signed bytes
-//   MultiplyRow(codes, x, sums)   the products of each half of 32 columns (or of all of them), added
+//   MultiplyRow(codes, x, sums)   the products of each half of 32 columns (or of all of them),
+//   added
 //                      up in any lanes; kNarrow: codes have up to six bits, kTellsNarrow: and that
 //                      matters to the unit
 //   kRowStride, QuadAt(q)   where `Arrange` puts four columns of a row: at QuadAt(q), the next row
@@ -125,8 +126,8 @@ MOXIE_INLINE void AddHighProducts(const int8_t* codes, int row_stride, int (*qua
   MOXIE_UNROLL
   for (int h = 0; h < kHalves; ++h) {
     const int32_t high = kHalves == 1 ? x.high32[i] : x.high16[2 * i + h];
-    const int32x4_t products = Unit::Dot(vdupq_n_s32(0), vld1q_s8(quads[0]),
-                                         vreinterpretq_s8_s32(vdupq_n_s32(high)));
+    const int32x4_t products =
+        Unit::Dot(vdupq_n_s32(0), vld1q_s8(quads[0]), vreinterpretq_s8_s32(vdupq_n_s32(high)));
     integers[h] = vaddq_s32(integers[h], vshlq_n_s32(products, 8));
   }
 }
@@ -225,8 +226,8 @@ void MultiplyOneToken(const WeightMatrix& weights, int64_t row_begin, int64_t ro
 
 // ---- many tokens: rows are unpacked once for all ------------------------------------------------
 
-constexpr int kTileVectors = 8;       // Of kRows rows, unpacked together.
-constexpr int64_t kTokenBatch = 64;   // Of activations that stay in the second-level cache.
+constexpr int kTileVectors = 8;      // Of kRows rows, unpacked together.
+constexpr int64_t kTokenBatch = 64;  // Of activations that stay in the second-level cache.
 
 /// A chunk of kRows rows of any format, unpacked.
 struct Tile {
@@ -271,8 +272,8 @@ MOXIE_INLINE void MultiplyTile(const Tile& tile, const ActivationChunk* const (&
     for (int h = 0; h < kHalves; ++h) {
       MOXIE_UNROLL
       for (int t = 0; t < T; ++t) {
-        sum[t] = AddGroup<kGroup, kHasMin>(sum[t], integers[t][h], tile.scales, *x[t],
-                                           kHalves * i + h);
+        sum[t] =
+            AddGroup<kGroup, kHasMin>(sum[t], integers[t][h], tile.scales, *x[t], kHalves * i + h);
       }
     }
   }
@@ -294,7 +295,7 @@ MOXIE_INLINE void MultiplyBlock(const Tile* tiles, int vectors, const Activation
   const typename Unit::template Block<T> block(chunks);
   for (int v = 0; v < vectors; ++v) {
     MultiplyTile<Unit, kGroup, kHasMin, kNarrow, T>(tiles[v], chunks, block, has_high,
-                                           sums + v * kTokenBatch * kRows);
+                                                    sums + v * kTokenBatch * kRows);
   }
 }
 
@@ -304,12 +305,12 @@ void MultiplyTokens(const Tile* tiles, int vectors, const ActivationChunk* x, in
                     int64_t tokens, float* sums) {
   int64_t t = 0;
   for (; tokens - t > 2; t += 4) {
-    MultiplyBlock<Unit, kGroup, kHasMin, kNarrow, 4>(tiles, vectors, x + t * x_stride, x_stride, tokens - t,
-                                            sums + t * kRows);
+    MultiplyBlock<Unit, kGroup, kHasMin, kNarrow, 4>(tiles, vectors, x + t * x_stride, x_stride,
+                                                     tokens - t, sums + t * kRows);
   }
   if (t < tokens) {
-    MultiplyBlock<Unit, kGroup, kHasMin, kNarrow, 2>(tiles, vectors, x + t * x_stride, x_stride, tokens - t,
-                                            sums + t * kRows);
+    MultiplyBlock<Unit, kGroup, kHasMin, kNarrow, 2>(tiles, vectors, x + t * x_stride, x_stride,
+                                                     tokens - t, sums + t * kRows);
   }
 }
 
@@ -325,10 +326,10 @@ struct Multipliers {
 template <class Unit>
 Multipliers MultipliersOf(DType type) {
   return lanes::ForFormat<EightLanes>(type, []<class Format>(Format) -> Multipliers {
-    return {.one_token = MultiplyOneToken<Unit, Format>,
-            .unpack = UnpackTile<Unit, Format>,
-            .multiply = MultiplyTokens<Unit, Format::kGroup, Format::kHasMin,
-                                       kIsNarrow<Unit, Format>>};
+    return {
+        .one_token = MultiplyOneToken<Unit, Format>,
+        .unpack = UnpackTile<Unit, Format>,
+        .multiply = MultiplyTokens<Unit, Format::kGroup, Format::kHasMin, kIsNarrow<Unit, Format>>};
   });
 }
 
@@ -342,8 +343,7 @@ MOXIE_INLINE void MultiplyRowsOf(const Multipliers& format, const WeightMatrix& 
   Tile tiles[kTileVectors];
   alignas(64) float sums[kTileVectors][kTokenBatch][kRows] = {};
   for (int64_t c = 0; c < chunks; ++c) {
-    for (int v = 0; v < vectors; ++v)
-      format.unpack(weights, row + v * kRows, row_end, c, tiles[v]);
+    for (int v = 0; v < vectors; ++v) format.unpack(weights, row + v * kRows, row_end, c, tiles[v]);
     format.multiply(tiles, vectors, x + c, chunks, tokens, &sums[0][0][0]);
   }
   for (int64_t t = 0; t < tokens; ++t) {

@@ -29,8 +29,7 @@ struct LongMultiplies {
     } else {
       sums[0] = vpadalq_s16(vpaddlq_s16(low[0]), vmull_high_s8(codes[0], x[0]));
       const int32x4_t before = kHalves == 1 ? sums[0] : vdupq_n_s32(0);
-      sums[kHalves - 1] =
-          vpadalq_s16(vpadalq_s16(before, low[1]), vmull_high_s8(codes[1], x[1]));
+      sums[kHalves - 1] = vpadalq_s16(vpadalq_s16(before, low[1]), vmull_high_s8(codes[1], x[1]));
     }
   }
 
@@ -52,9 +51,7 @@ struct LongMultiplies {
 
 }  // namespace
 
-bool HasIntegerProduct(DType type) {
-  return MultipliersOf<LongMultiplies>(type).unpack != nullptr;
-}
+bool HasIntegerProduct(DType type) { return MultipliersOf<LongMultiplies>(type).unpack != nullptr; }
 
 void IntegerMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                    const std::byte* activations, int64_t tokens, float* out, int64_t out_stride) {

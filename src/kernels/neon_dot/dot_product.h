@@ -16,8 +16,7 @@ struct DotProduct {
   MOXIE_INLINE void MultiplyRow(const int8x16_t (&codes)[2], const int8x16_t (&x)[2],
                                 int32x4_t (&sums)[kHalves]) {
     sums[0] = vdotq_s32(vdupq_n_s32(0), codes[0], x[0]);
-    sums[kHalves - 1] =
-        vdotq_s32(kHalves == 1 ? sums[0] : vdupq_n_s32(0), codes[1], x[1]);
+    sums[kHalves - 1] = vdotq_s32(kHalves == 1 ? sums[0] : vdupq_n_s32(0), codes[1], x[1]);
   }
 
   static constexpr int kRowStride = 4;
@@ -31,8 +30,7 @@ struct DotProduct {
       float32x4_t quads[4];
       Transpose(rows, quads);
       MOXIE_UNROLL
-      for (int q = 0; q < 4; ++q)
-        vst1q_s8(out + QuadAt(4 * h + q), vreinterpretq_s8_f32(quads[q]));
+      for (int q = 0; q < 4; ++q) vst1q_s8(out + QuadAt(4 * h + q), vreinterpretq_s8_f32(quads[q]));
     }
   }
 
