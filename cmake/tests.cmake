@@ -65,6 +65,9 @@ if(NOT MOXIE_SANITIZE)
   add_library(refusing_memory SHARED ${CMAKE_SOURCE_DIR}/tests/support/refusing_memory.cc)
   target_link_libraries(refusing_memory PRIVATE ${CMAKE_DL_LIBS})
 endif()
+# What tests/server/bound_test.py preloads.
+add_library(counting_maps SHARED ${CMAKE_SOURCE_DIR}/tests/support/counting_maps.cc)
+target_link_libraries(counting_maps PRIVATE ${CMAKE_DL_LIBS})
 # What tests/tokenizer/*_test.py drive.
 add_executable(tokenizer_tool ${CMAKE_SOURCE_DIR}/tests/tokenizer/tokenizer_tool.cc)
 target_link_libraries(tokenizer_tool PRIVATE moxie_library)

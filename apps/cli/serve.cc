@@ -77,27 +77,25 @@ Result<void> FillOptions(const ServeArguments& arguments, server::ServeOptions& 
 
 /// What moxie doctor found of the disk that the model lies on, or finds now where it never looked;
 /// 0 where the model does not need it, or another disk was measured.
-double DiskBytesPerSecond(const std::string& path, const ModelOptions& options) {
-  const Result<std::vector<ModelPlan>> plans = PlanModel(path, {""}, options);
-  if (!plans || !plans->front().streamed) return 0;  // Opening says what is wrong.
+double DiskBytesPerSecond(const ModelHead& head) {
+  const Result<ModelPlan> plan = PlanModel(head);
+  if (!plan || !plan->streamed) return 0;  // Opening says what is wrong.
   MachineReport machine = InspectMachine();
   // Measuring keeps to the budget's order of magnitude, as it does to the machine's limits.
-  machine.memory_limit_bytes =
-      std::min(machine.memory_limit_bytes, plans->front().options.memory_bytes);
+  machine.memory_limit_bytes = std::min(machine.memory_limit_bytes, plan->options.memory_bytes);
   const KnownMachine known = LearnMachine(machine, "", false);
   struct stat measured {
   }, wanted{};
   const bool same_disk = stat(known.folder.c_str(), &measured) == 0 &&
-                         stat(path.c_str(), &wanted) == 0 && measured.st_dev == wanted.st_dev;
+                         stat(head.path().c_str(), &wanted) == 0 &&
+                         measured.st_dev == wanted.st_dev;
   return same_disk ? known.speeds.disk_bytes_per_s : 0;
 }
 
 int RunServe(const ServeArguments& arguments) {
   server::ServeOptions options = arguments.options;
   Result<void> done = FillOptions(arguments, options);
-  options.disk_bytes_per_s = [&options](const std::string& path) {
-    return DiskBytesPerSecond(path, options.model);
-  };
+  options.disk_bytes_per_s = DiskBytesPerSecond;
   if (done) {
     done = server::Serve(options, [](const std::string& url) {
       std::fprintf(stderr, "listening on %s\n", url.c_str());

@@ -7,11 +7,11 @@
 
 namespace moxie::server {
 
-Result<std::shared_ptr<ModelHost>> ModelHost::Open(const std::string& path,
-                                                   const ModelOptions& options, Post post) {
-  MOXIE_TRY_ASSIGN(ModelDescription description, DescribeModel(path));
-  MOXIE_TRY_ASSIGN(std::unique_ptr<Model> model, Model::Open(path, options));
-  description.tensors.clear();
+Result<std::shared_ptr<ModelHost>> ModelHost::Open(ModelHead head, Post post) {
+  MOXIE_TRY_ASSIGN(ModelDescription description, head.Describe());
+  description.tensors = {};
+  const ModelOptions options = head.options();
+  MOXIE_TRY_ASSIGN(std::unique_ptr<Model> model, Model::Open(std::move(head)));
   return std::shared_ptr<ModelHost>(
       new ModelHost(std::move(description), options, std::move(model), std::move(post)));
 }

@@ -31,8 +31,7 @@ class ModelHost {
   using FinishHandler = std::function<void(Result<Completion>)>;
 
   /// Errors: those of Model::Open.
-  static Result<std::shared_ptr<ModelHost>> Open(const std::string& path,
-                                                 const ModelOptions& options, Post post);
+  static Result<std::shared_ptr<ModelHost>> Open(ModelHead head, Post post);
   ~ModelHost();
   ModelHost(const ModelHost&) = delete;
   ModelHost& operator=(const ModelHost&) = delete;

@@ -130,10 +130,9 @@ Server::Server(const ServeOptions& options, HttpServer& http)
       access_(options.access, IsLoopback(options.http.host)),
       log_(options.log) {}
 
-Result<std::shared_ptr<ModelHost>> Server::Open(const std::string& path,
-                                                const ModelOptions& model) const {
+Result<std::shared_ptr<ModelHost>> Server::Open(ModelHead head) const {
   return ModelHost::Open(
-      path, model, [&http = http_](std::function<void()> task) { http.Post(std::move(task)); });
+      std::move(head), [&http = http_](std::function<void()> task) { http.Post(std::move(task)); });
 }
 
 DecodeBound Server::BoundOf(const ModelHost& host, const EngineStats& stats) const {
@@ -155,9 +154,10 @@ Result<void> Server::OpenModels() {
   for (const ServedModel& served : options_.models) {
     std::shared_ptr<ModelHost>& host = by_path[served.path];
     if (host == nullptr) {
+      MOXIE_TRY_ASSIGN(ModelHead head, ModelHead::Read(served.path, options_.model));
       if (options_.disk_bytes_per_s)
-        disk_bytes_per_s_[served.path] = options_.disk_bytes_per_s(served.path);
-      MOXIE_TRY_ASSIGN(host, Open(served.path, options_.model));
+        disk_bytes_per_s_[served.path] = options_.disk_bytes_per_s(head);
+      MOXIE_TRY_ASSIGN(host, Open(std::move(head)));
       hosts_.push_back(host);
     }
     models_[served.name] = host;
@@ -173,7 +173,11 @@ void Server::Reload(const std::string& name, ReloadHandler done) {
   ModelOptions model = options_.model;
   model.on_load = [this](const LoadProgress&) { return !stopping_; };
   reloader_ = std::thread([this, path = served->path, model, done = std::move(done)] {
-    auto opened = std::make_shared<Result<std::shared_ptr<ModelHost>>>(Open(path, model));
+    const auto open = [&]() -> Result<std::shared_ptr<ModelHost>> {
+      MOXIE_TRY_ASSIGN(ModelHead head, ModelHead::Read(path, model));
+      return Open(std::move(head));
+    };
+    auto opened = std::make_shared<Result<std::shared_ptr<ModelHost>>>(open());
     http_.Post([this, path, opened, done] {
       reloading_ = false;
       if (*opened) Replace(path, **opened);

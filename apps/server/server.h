@@ -43,9 +43,9 @@ struct ServeOptions {
   RequestLimits limits;
   ModelOptions model;
   std::vector<ServedModel> models;  ///< at least one; names and paths may repeat each other
-  /// What the disk of the model at a path gives, where its experts will be read from it; 0: they
+  /// What the disk of a model gives, where its experts will be read from it; 0: they
   /// will not, or it is not known. Called before the model is opened: measuring takes memory.
-  std::function<double(const std::string& path)> disk_bytes_per_s;
+  std::function<double(const ModelHead& model)> disk_bytes_per_s;
   LogLevel log = LogLevel::kRequests;
 };
 
@@ -101,7 +101,7 @@ class Server {
   void Route(const Call& call);
   static void RefuseForMemory(Exchange& exchange);
   void Prepare(const Call& call, Preparation prepare);
-  Result<std::shared_ptr<ModelHost>> Open(const std::string& path, const ModelOptions& model) const;
+  Result<std::shared_ptr<ModelHost>> Open(ModelHead head) const;
   void Replace(const std::string& path, const std::shared_ptr<ModelHost>& host);
 
   ServeOptions options_;

@@ -140,6 +140,8 @@ struct MemoryNeed {
   }
 };
 
+class ModelHead;
+
 /// A model ready to run: files, weights, tokenizer, cache, kernels and threads. Everything that
 /// computes with it (Engine, ComputeLogits, MeasurePerplexity) borrows it, one at a time; the
 /// const members are safe to call concurrently.
@@ -153,6 +155,8 @@ class Model {
   /// any weight is read;
   /// kInvalidInput for options that contradict the model or the machine.
   static Result<std::unique_ptr<Model>> Open(const std::string& path, const ModelOptions& options);
+  /// The same of a head that was read before, which is used up.
+  static Result<std::unique_ptr<Model>> Open(ModelHead head);
   ~Model();
   Model(const Model&) = delete;
   Model& operator=(const Model&) = delete;
@@ -190,6 +194,30 @@ class Model {
  private:
   explicit Model(std::unique_ptr<Parts> parts);
   std::unique_ptr<Parts> parts_;
+};
+
+/// All of a model's files but for the bytes of weights: read once, it can be described, planned
+/// (plan.h) and opened.
+class ModelHead {
+ public:
+  /// Errors: as DescribeModel's; kInvalidInput for options that contradict the model or the
+  /// machine.
+  static Result<ModelHead> Read(const std::string& path, const ModelOptions& options);
+  ModelHead(ModelHead&&) noexcept;
+  ModelHead& operator=(ModelHead&&) noexcept;
+  ~ModelHead();
+
+  const std::string& path() const { return path_; }
+  const ModelOptions& options() const;        ///< with every default filled in
+  Result<ModelDescription> Describe() const;  ///< errors: as DescribeModel's
+
+  Model::Parts& parts() const { return *parts_; }  ///< for the library itself
+
+ private:
+  friend class Model;
+  ModelHead(std::string path, std::unique_ptr<Model::Parts> parts);
+  std::string path_;
+  std::unique_ptr<Model::Parts> parts_;
 };
 
 /// The most memory this process has occupied so far, in bytes, mapped files included.

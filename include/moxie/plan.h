@@ -87,6 +87,9 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
                                          const MachineSpeeds* machine = nullptr,
                                          const RoutingTrace* routing = nullptr);
 
+/// Plans the memory of what Model::Open would make of the head.
+Result<ModelPlan> PlanModel(const ModelHead& head);
+
 /// What the machine allows one answer of an opened model; keys and values are left out.
 struct DecodeBound {
   double tokens_per_s = 0;       ///< 0: not known, for want of a rate

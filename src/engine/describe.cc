@@ -51,14 +51,8 @@ void DescribeTokenizer(const Tokenizer& tokenizer, ModelDescription& out) {
   out.stop_tokens = tokenizer.stop_tokens();
 }
 
-}  // namespace
-
-Result<ModelDescription> DescribeModel(const std::string& path) {
-  MOXIE_TRY_ASSIGN(const ModelFiles files, OpenModelFiles(path));
-  MOXIE_TRY_ASSIGN(const ModelConfig config, ReadModelConfig(files));
-  MOXIE_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(files));
-  MOXIE_TRY_ASSIGN(const ModelWeights weights, LoadWeights(files, config));
-
+Result<ModelDescription> Describe(const std::string& path, const ModelFiles& files,
+                                  const ModelConfig& config, const Tokenizer& tokenizer) {
   MOXIE_TRY_ASSIGN(const ModelSummary summary, SummariseModel(files, config));
 
   ModelDescription out;
@@ -72,13 +66,27 @@ Result<ModelDescription> DescribeModel(const std::string& path) {
   out.window_layers = summary.window_layers;
   out.tokenizer = summary.tokenizer;
   DescribeConfig(config, out);
-  DescribeTokenizer(*tokenizer, out);
+  DescribeTokenizer(tokenizer, out);
   MOXIE_TRY_ASSIGN(out.chat_template, ReadChatTemplate(files));
   for (const TensorInfo& tensor : files.tensors.tensors()) {
     out.tensors.push_back({tensor.name, std::string(NameOf(tensor.type)), tensor.shape,
                            static_cast<int64_t>(tensor.bytes)});
   }
   return out;
+}
+
+}  // namespace
+
+Result<ModelDescription> DescribeModel(const std::string& path) {
+  MOXIE_TRY_ASSIGN(const ModelFiles files, OpenModelFiles(path));
+  MOXIE_TRY_ASSIGN(const ModelConfig config, ReadModelConfig(files));
+  MOXIE_TRY_ASSIGN(const std::unique_ptr<Tokenizer> tokenizer, LoadTokenizer(files));
+  MOXIE_TRY(LoadWeights(files, config));
+  return Describe(path, files, config, *tokenizer);
+}
+
+Result<ModelDescription> ModelHead::Describe() const {
+  return moxie::Describe(path_, parts_->files, parts_->config, *parts_->tokenizer);
 }
 
 }  // namespace moxie

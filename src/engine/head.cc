@@ -8,19 +8,19 @@
 namespace moxie {
 namespace {
 
-/// What the process holds now that the files are read, apart from what the plan counts by shapes.
-void CountHead(int64_t heap_before, int64_t peak_before, Model::Parts& parts) {
-  const int64_t peak = PeakResidentBytes();
-  if (peak > peak_before) parts.head.peak = peak;
-  parts.files.tensors.ReleasePages();
-  ReleaseFreeHeap();  // Reading leaves holes of its own size.
-  PopulateProgram();
-  const int64_t weights = PlacesOf(parts.config, parts.weights, parts.files.tensors).heap;
-  parts.head.tokenizer = std::max<int64_t>(0, HeapBytes() - heap_before - weights);
-  parts.head.process = std::max<int64_t>(0, ResidentBytes() - parts.head.tokenizer - weights);
+int64_t HeapWeights(Model::Parts& parts) {
+  return PlacesOf(parts.config, parts.weights, parts.files.tensors).heap;
 }
 
 }  // namespace
+
+void CountProcess(Model::Parts& parts) {
+  parts.files.tensors.ReleasePages();
+  ReleaseFreeHeap();  // Reading leaves holes of its own size.
+  PopulateProgram();
+  parts.head.process =
+      std::max<int64_t>(0, ResidentBytes() - parts.head.tokenizer - HeapWeights(parts));
+}
 
 Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
                                                const ModelOptions& options) {
@@ -36,7 +36,10 @@ Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
   if (!parts->chat_template_source.empty())
     parts->chat_template.emplace(ChatTemplate::Compile(parts->chat_template_source));
   MOXIE_TRY_ASSIGN(parts->weights, LoadWeights(parts->files, parts->config));
-  CountHead(heap_before, peak_before, *parts);
+  const int64_t peak = PeakResidentBytes();
+  if (peak > peak_before) parts->head.peak = peak;
+  parts->head.tokenizer = std::max<int64_t>(0, HeapBytes() - heap_before - HeapWeights(*parts));
+  CountProcess(*parts);
   return parts;
 }
 

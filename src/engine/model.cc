@@ -12,6 +12,23 @@
 namespace moxie {
 namespace {
 
+using Clock = std::chrono::steady_clock;
+
+double SecondsSince(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// What `act` gives, or an error where the system refuses memory or threads meanwhile.
+template <class Act>
+auto WithSystem(const std::string& path, const Act& act) -> decltype(act()) try {
+  return act();
+} catch (const std::bad_alloc&) {
+  return Error{ErrorCode::kOverBudget, path + ": the system has not the memory to open it"};
+} catch (const std::system_error& error) {
+  return Error{ErrorCode::kOverBudget,
+               path + ": the system refuses threads: " + error.code().message()};
+}
+
 std::string Mib(int64_t bytes) { return std::to_string((bytes + (1 << 20) - 1) >> 20); }
 
 Error OverBudget(const std::string& path, const MemoryPlan& plan, int64_t budget) {
@@ -50,21 +67,38 @@ Result<void> TakeMemory(const std::string& path, Model::Parts& parts) {
 Model::Model(std::unique_ptr<Parts> parts) : parts_(std::move(parts)) {}
 Model::~Model() = default;
 
-Result<std::unique_ptr<Model>> Model::Open(const std::string& path,
-                                           const ModelOptions& options) try {
-  const auto start = std::chrono::steady_clock::now();
-  MOXIE_TRY_ASSIGN(std::unique_ptr<Parts> parts, ReadHead(path, options));
-  MOXIE_TRY_ASSIGN(parts->adapters, LoadAdapters(parts->options, parts->config));
-  MOXIE_TRY(TakeMemory(path, *parts));
-  parts->load_seconds =
-      std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  return std::unique_ptr<Model>(new Model(std::move(parts)));
-} catch (const std::bad_alloc&) {
-  return Error{ErrorCode::kOverBudget, path + ": the system has not the memory to open it"};
-} catch (const std::system_error& error) {
-  return Error{ErrorCode::kOverBudget,
-               path + ": the system refuses threads: " + error.code().message()};
+Result<std::unique_ptr<Model>> Model::Open(const std::string& path, const ModelOptions& options) {
+  MOXIE_TRY_ASSIGN(ModelHead head, ModelHead::Read(path, options));
+  return Open(std::move(head));
 }
+
+Result<std::unique_ptr<Model>> Model::Open(ModelHead head) {
+  return WithSystem(head.path(), [&]() -> Result<std::unique_ptr<Model>> {
+    const auto start = Clock::now();
+    std::unique_ptr<Parts> parts = std::move(head.parts_);
+    CountProcess(*parts);  // What came since the head was read.
+    MOXIE_TRY_ASSIGN(parts->adapters, LoadAdapters(parts->options, parts->config));
+    MOXIE_TRY(TakeMemory(head.path(), *parts));
+    parts->load_seconds += SecondsSince(start);
+    return std::unique_ptr<Model>(new Model(std::move(parts)));
+  });
+}
+
+Result<ModelHead> ModelHead::Read(const std::string& path, const ModelOptions& options) {
+  return WithSystem(path, [&]() -> Result<ModelHead> {
+    const auto start = Clock::now();
+    MOXIE_TRY_ASSIGN(std::unique_ptr<Model::Parts> parts, ReadHead(path, options));
+    parts->load_seconds = SecondsSince(start);
+    return ModelHead(path, std::move(parts));
+  });
+}
+
+ModelHead::ModelHead(std::string path, std::unique_ptr<Model::Parts> parts)
+    : path_(std::move(path)), parts_(std::move(parts)) {}
+ModelHead::ModelHead(ModelHead&&) noexcept = default;
+ModelHead& ModelHead::operator=(ModelHead&&) noexcept = default;
+ModelHead::~ModelHead() = default;
+const ModelOptions& ModelHead::options() const { return parts_->options; }
 
 const Tokenizer& Model::tokenizer() const { return *parts_->tokenizer; }
 bool Model::has_chat_template() const { return parts_->chat_template.has_value(); }

@@ -59,6 +59,9 @@ struct Model::Parts {
 Result<std::unique_ptr<Model::Parts>> ReadHead(const std::string& path,
                                                const ModelOptions& options);
 
+/// Counts what the process holds now apart from what the plan counts by shapes.
+void CountProcess(Model::Parts& parts);
+
 /// Reads the weights into memory, but for the experts where `expert_slots` is more than 0: those
 /// are then read on demand, into as many slots. Sets weight_memory, experts and what belongs to
 /// them.

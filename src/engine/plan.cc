@@ -28,7 +28,7 @@ constexpr int64_t kTokenizerBytesAToken = 450;
 struct Subject {
   ModelConfig config;
   HeadBytes head;
-  std::unique_ptr<Model::Parts> parts;  ///< of a file, or null
+  Model::Parts* parts = nullptr;  ///< of a file, or null
 };
 
 /// As moxie quantize would store it.
@@ -74,24 +74,15 @@ Result<ModelWeights> OutlineAs(const ModelConfig& config, const std::string& nam
   });
 }
 
-Result<Subject> FindSubject(const std::string& model, const ModelOptions& options) {
-  Subject subject;
-  std::error_code error;
-  if (!std::filesystem::exists(model, error)) {
-    const std::optional<CatalogueModel> known = FindInCatalogue(model);
-    if (!known)
-      return Error{ErrorCode::kNotFound,
-                   model + ": is neither a file or folder nor a model of the catalogue"};
-    subject.config = known->config;
-    PopulateProgram();
-    subject.head.process = ResidentBytes();
-    subject.head.tokenizer = known->config.vocab_size * kTokenizerBytesAToken;
-    return subject;
-  }
-  MOXIE_TRY_ASSIGN(subject.parts, ReadHead(model, options));
-  subject.config = subject.parts->config;
-  subject.head = subject.parts->head;
-  return subject;
+Result<Subject> FindSubject(const std::string& name) {
+  const std::optional<CatalogueModel> known = FindInCatalogue(name);
+  if (!known)
+    return Error{ErrorCode::kNotFound,
+                 name + ": is neither a file or folder nor a model of the catalogue"};
+  PopulateProgram();
+  return Subject{.config = known->config,
+                 .head = {.tokenizer = known->config.vocab_size * kTokenizerBytesAToken,
+                          .process = ResidentBytes()}};
 }
 
 /// What all rows of a plan share.
@@ -175,29 +166,11 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
   return plan;
 }
 
-}  // namespace
-
-std::vector<CatalogueEntry> ListCatalogue() {
-  std::vector<CatalogueEntry> entries;
-  for (const CatalogueModel& model : Catalogue()) {
-    const ParameterCount count = CountParameters(model.config);
-    entries.push_back({std::string(model.name), model.config.name, std::string(model.source),
-                       count.total, count.active});
-  }
-  return entries;
-}
-
-std::vector<std::string> PlanTypes() {
-  return {"f32",    "bf16",   "f16",  "q8_0",   "q6_k",    "q5_1", "q5_k_m",
-          "q5_k",   "q5_0",   "q4_1", "q4_k_m", "q4_k",    "q4_0", "mxfp4",
-          "iq4_xs", "q3_k_m", "q3_k", "iq3_s",  "iq3_xxs", "q2_k", "iq2_xs"};
-}
-
-Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
-                                         const std::vector<std::string>& types,
-                                         const ModelOptions& options, const MachineSpeeds* machine,
-                                         const RoutingTrace* routing) {
-  MOXIE_TRY_ASSIGN(const Subject subject, FindSubject(model, options));
+Result<std::vector<ModelPlan>> PlanSubject(const Subject& subject,
+                                           const std::vector<std::string>& types,
+                                           const ModelOptions& options,
+                                           const MachineSpeeds* machine,
+                                           const RoutingTrace* routing) {
   ModelOptions complete = options;
   MOXIE_TRY(CompleteOptions(subject.config, complete));
   MOXIE_TRY_ASSIGN(const KernelSet* kernels, ChooseKernels(options));
@@ -221,6 +194,48 @@ Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
     if (!type.empty()) plans.back().type = type;
   }
   return plans;
+}
+
+Subject SubjectOf(const ModelHead& head) {
+  Model::Parts& parts = head.parts();
+  return {.config = parts.config, .head = parts.head, .parts = &parts};
+}
+
+}  // namespace
+
+std::vector<CatalogueEntry> ListCatalogue() {
+  std::vector<CatalogueEntry> entries;
+  for (const CatalogueModel& model : Catalogue()) {
+    const ParameterCount count = CountParameters(model.config);
+    entries.push_back({std::string(model.name), model.config.name, std::string(model.source),
+                       count.total, count.active});
+  }
+  return entries;
+}
+
+std::vector<std::string> PlanTypes() {
+  return {"f32",    "bf16",   "f16",  "q8_0",   "q6_k",    "q5_1", "q5_k_m",
+          "q5_k",   "q5_0",   "q4_1", "q4_k_m", "q4_k",    "q4_0", "mxfp4",
+          "iq4_xs", "q3_k_m", "q3_k", "iq3_s",  "iq3_xxs", "q2_k", "iq2_xs"};
+}
+
+Result<std::vector<ModelPlan>> PlanModel(const std::string& model,
+                                         const std::vector<std::string>& types,
+                                         const ModelOptions& options, const MachineSpeeds* machine,
+                                         const RoutingTrace* routing) {
+  std::error_code error;
+  if (!std::filesystem::exists(model, error)) {
+    MOXIE_TRY_ASSIGN(const Subject subject, FindSubject(model));
+    return PlanSubject(subject, types, options, machine, routing);
+  }
+  MOXIE_TRY_ASSIGN(const ModelHead head, ModelHead::Read(model, options));
+  return PlanSubject(SubjectOf(head), types, options, machine, routing);
+}
+
+Result<ModelPlan> PlanModel(const ModelHead& head) {
+  MOXIE_TRY_ASSIGN(const std::vector<ModelPlan> plans,
+                   PlanSubject(SubjectOf(head), {""}, head.options(), nullptr, nullptr));
+  return plans.front();
 }
 
 }  // namespace moxie

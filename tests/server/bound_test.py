@@ -2,16 +2,18 @@
 """Decoding's bound of a model whose experts are read from disk: by the figures that moxie doctor
 keeps of the machine, which are made up here, and by the share of experts that is in memory."""
 import json
+import os
 import pathlib
 import subprocess
 import tempfile
 import unittest
 
 import server
-from python_support import MOXIE
+from python_support import MOXIE, ROOT
 from server import Server
 from sparse_models import Shape, write_sparse_gguf
 
+HOOK = pathlib.Path(os.environ.get("MOXIE_BUILD", ROOT / "build")) / "libcounting_maps.so"
 SHAPE = Shape(256, layers=4, heads=4, kv_heads=2, ffn=512, experts=8, used=2)
 RUN = ("--context", "128", "--threads", "1")
 BYTES_PER_TOKEN = 2 * (SHAPE.vocab * SHAPE.dim + SHAPE.layers * SHAPE.dim * (
@@ -79,6 +81,22 @@ class Bound(unittest.TestCase):
         # No memory reads less than 100 MB/s, and none more than 10 TB/s.
         rate = before["decode_bound_tokens_per_s"] * BYTES_PER_TOKEN
         self.assertTrue(1e8 < rate < 1e13, rate)
+
+    def test_the_head_is_read_once(self):
+        """Planning, which says whether the disk matters, describing and opening share it."""
+        if not HOOK.exists():
+            self.skipTest(f"no {HOOK.name} in this build")
+        maps = pathlib.Path(self.holder.name) / "maps"
+        hook = {"LD_PRELOAD": str(HOOK), "MOXIE_COUNTED_FILE": str(self.model), "MOXIE_COUNTED_LOG": str(maps)}
+        self.machine.write_text(json.dumps(self.found))
+        for memory in ("auto", self.memory):
+            maps.write_bytes(b"")
+            with Server(self.model, "--parallel", 1, "--memory", memory, environment=hook) as running:
+                self.assertEqual("expert_store" in running.get("/moxie/stats")["models"][0], memory != "auto")
+                self.assertEqual(maps.stat().st_size, 1)
+                if memory == "auto":  # Else there is no room for both.
+                    running.post("/moxie/reload", {})
+                    self.assertEqual(maps.stat().st_size, 2)
 
     def test_says_nothing_by_the_figures_of_another_disk(self):
         for figures in ({"folder": "/proc"}, {"disk_bytes_per_s": 0}):
