@@ -13,7 +13,7 @@ namespace {
 
 using Json = nlohmann::ordered_json;
 
-constexpr int kVersion = 4;  // Of the file: raised when what is measured changes.
+constexpr int kVersion = 5;  // Of the file: raised when what is measured changes.
 
 std::filesystem::path CacheFolder() {
   const char* const cache = std::getenv("XDG_CACHE_HOME");
@@ -46,9 +46,11 @@ Json ToJson(const MachineReport& machine, const KnownMachine& known) {
           {"machine", Identity(machine)},
           {"memory_bytes_per_s_one_thread", speeds.memory_bytes_per_s_one_thread},
           {"memory_bytes_per_s", speeds.memory_bytes_per_s},
+          {"new_memory_bytes_per_s", speeds.new_memory_bytes_per_s},
           {"kernels", kernels},
           {"folder", known.folder},
           {"disk_bytes_per_s", speeds.disk_bytes_per_s},
+          {"cached_bytes_per_s", speeds.cached_bytes_per_s},
           {"disk_direct", speeds.disk_direct},
           {"disk_method", speeds.disk_method}};
 }
@@ -63,11 +65,13 @@ std::optional<KnownMachine> FromJson(const std::string& text, const MachineRepor
     MachineSpeeds& speeds = known.speeds;
     json.at("memory_bytes_per_s_one_thread").get_to(speeds.memory_bytes_per_s_one_thread);
     json.at("memory_bytes_per_s").get_to(speeds.memory_bytes_per_s);
+    json.at("new_memory_bytes_per_s").get_to(speeds.new_memory_bytes_per_s);
     for (const Json& set : json.at("kernels"))
       speeds.kernels.push_back(
           {set.at("name"), set.at("float_operations_per_s"), set.at("integer_operations_per_s")});
     json.at("folder").get_to(known.folder);
     json.at("disk_bytes_per_s").get_to(speeds.disk_bytes_per_s);
+    json.at("cached_bytes_per_s").get_to(speeds.cached_bytes_per_s);
     json.at("disk_direct").get_to(speeds.disk_direct);
     json.at("disk_method").get_to(speeds.disk_method);
     return known;

@@ -23,7 +23,7 @@ using Json = nlohmann::ordered_json;
 
 struct PlanArguments {
   ModelArguments model;
-  std::string type;
+  std::optional<std::string> type;
   std::string routing;  ///< file with a trace, or empty
   int parallel = 1;
   double speed = 0;  ///< tokens a second that are wanted; 0: not asked for
@@ -46,7 +46,15 @@ std::string FormatRate(double rate) { return FormatFixed(rate, rate < 1 ? 2 : 1)
 /// The memory with which the wanted speed is reached, or nothing.
 std::optional<int64_t> MemoryFor(const ModelPlan& plan, const Frame& frame) {
   if (frame.wanted <= 0 || !plan.speed) return std::nullopt;
-  return MemoryForSpeed(plan, frame.machine->speeds, frame.wanted);
+  return MemoryForSpeed(plan, frame.wanted);
+}
+
+Json ToJson(const TokenSeconds& seconds) {
+  return {{"attention", seconds.attention},
+          {"experts", seconds.experts},
+          {"head", seconds.head},
+          {"rest", seconds.rest},
+          {"sampling", seconds.sampling}};
 }
 
 Json ToJson(const ModelPlan& plan, const Frame& frame) {
@@ -73,11 +81,16 @@ Json ToJson(const ModelPlan& plan, const Frame& frame) {
               {"pass_tokens", plan.pass_tokens},
               {"hit_rate", plan.hit_rate}};
   if (plan.speed)
-    out["speed"] = {{"prefill_tokens_per_s", plan.speed->prefill_tokens_per_s},
-                    {"decode_tokens_per_s", plan.speed->decode_tokens_per_s},
-                    {"load_s", plan.speed->load_s},
-                    {"bytes_from_disk", plan.speed->bytes_from_disk},
-                    {"limit", plan.speed->limit}};
+    out["speed"] = {
+        {"prefill_tokens_per_s", plan.speed->prefill_tokens_per_s},
+        {"decode_tokens_per_s", plan.speed->decode_tokens_per_s},
+        {"load_s", plan.speed->load_s},
+        {"load_cached_s", plan.speed->load_cached_s},
+        {"disk_bytes_per_s", plan.speed->disk_bytes_per_s},
+        {"bytes_from_disk", plan.speed->bytes_from_disk},
+        {"limit", plan.speed->limit},
+        {"seconds",
+         {{"prefill", ToJson(plan.speed->prefill)}, {"decode", ToJson(plan.speed->decode)}}}};
   if (frame.wanted > 0) {
     const std::optional<int64_t> bytes = MemoryFor(plan, frame);
     out["bytes_for_speed"] = bytes ? Json(*bytes) : Json();
@@ -149,13 +162,15 @@ std::string DetailTable(const ModelPlan& plan, const Frame& frame) {
   rates.Add(
       {"decode", FormatRate(speed.decode_tokens_per_s), "tokens/s, limited by " + speed.limit});
   if (plan.streamed) rates.Add({"from disk", FormatBytes(speed.bytes_from_disk), "a token"});
-  rates.Add({"load", FormatFixed(speed.load_s, 1), "s from the disk"});
+  rates.Add(
+      {"load", FormatFixed(speed.load_s, 1),
+       "s from the disk, " + FormatFixed(speed.load_cached_s, 1) + " s out of the page cache"});
   if (frame.wanted > 0) {
     const std::optional<int64_t> bytes = MemoryFor(plan, frame);
     rates.Add({FormatFixed(frame.wanted, 1) + " tokens/s", bytes ? FormatBytes(*bytes) : "-",
                bytes ? "of memory are needed"
                      : "not on this machine: in memory it decodes " +
-                           FormatRate(1 / speed.seconds_computed) + " tokens/s"});
+                           FormatRate(1 / speed.decode.total()) + " tokens/s"});
   }
   return text + "\n" + rates.Text();
 }
@@ -229,8 +244,8 @@ int Plan(const PlanArguments& arguments) {
     return Fail("plan", {ErrorCode::kInvalidInput, "MODEL is absent, and so is --list"});
   ModelOptions options = arguments.model.ToOptions();
   options.parallel = arguments.parallel;
-  std::vector<std::string> types = {arguments.type};
-  if (arguments.type.empty()) {
+  std::vector<std::string> types = {arguments.type.value_or("")};
+  if (!arguments.type) {
     const std::vector<CatalogueEntry> known = ListCatalogue();
     const bool named = std::any_of(known.begin(), known.end(),
                                    [&](const auto& entry) { return entry.name == model; });
@@ -258,7 +273,7 @@ int Plan(const PlanArguments& arguments) {
     Print(ToJson(*plans, frame));
     return kDone;
   }
-  const auto shown = ChooseShown(*plans, arguments.type.empty());
+  const auto shown = ChooseShown(*plans, !arguments.type);
   Print(Heading(*shown) + DetailTable(*shown, frame));
   if (plans->size() > 1) Print("\n" + TypeTable(*plans, frame));
   if (frame.machine && !frame.machine->file.empty())
@@ -279,9 +294,10 @@ void AddPlan(Program& program) {
   command->get_option("MODEL")->required(false)->description(
       "A model as for other commands, or a name that --list shows, for which no file is needed");
   command
-      ->add_option(
-          "--type", arguments->type,
-          "Type of the weights, as if the model were stored so; if absent all are compared")
+      ->add_option("--type", arguments->type,
+                   "Type of the weights, as if the model were stored so, or \"\": a file as it is; "
+                   "if absent "
+                   "all are compared")
       ->type_name("TYPE");
   command->add_option("--parallel", arguments->parallel, "Sequences that run at once")
       ->type_name("N")

@@ -52,9 +52,10 @@ Result<double> MeasureComputeRate(int threads, const std::string& kernels = "aut
 struct DiskReport {
   std::string folder;
   int64_t free_bytes = 0;
-  double read_bytes_per_s = 0;  ///< past the page cache where the file system allows
-  bool direct = false;          ///< whether it did (O_DIRECT)
-  std::string method;           ///< "io_uring, O_DIRECT", or the next best and why
+  double read_bytes_per_s = 0;    ///< past the page cache where the file system allows
+  double cached_bytes_per_s = 0;  ///< out of the page cache, by all threads, into new memory
+  bool direct = false;            ///< whether it did (O_DIRECT)
+  std::string method;             ///< "io_uring, O_DIRECT", or the next best and why
 };
 
 /// Writes a temporary file of `bytes` in `folder`, reads it back as weights are read, and removes
@@ -62,6 +63,11 @@ struct DiskReport {
 ///
 /// Errors: kIo where the folder cannot be written or has no room.
 Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes = int64_t{256} << 20);
+
+/// Bytes a second of new memory that `threads` threads together take from the system. Of memory
+/// that was given back a moment before: a virtual machine's host may take much longer to give it
+/// the first time.
+Result<double> MeasureNewMemory(int threads, int64_t bytes = int64_t{256} << 20);
 
 /// What a kernel set reaches with all threads, in multiplications and additions a second.
 struct KernelSpeed {
@@ -73,15 +79,17 @@ struct KernelSpeed {
 /// What this machine reaches, as measured once. Rates that could not be measured are 0.
 struct MachineSpeeds {
   double memory_bytes_per_s_one_thread = 0;
-  double memory_bytes_per_s = 0;  ///< all threads together
+  double memory_bytes_per_s = 0;      ///< all threads together
+  double new_memory_bytes_per_s = 0;  ///< taken from the system, by all threads together
   std::vector<KernelSpeed> kernels;
   double disk_bytes_per_s = 0;
-  bool disk_direct = false;  ///< past the page cache
-  std::string disk_method;   ///< how files are read there, and why not better
+  double cached_bytes_per_s = 0;  ///< out of the page cache, into new memory
+  bool disk_direct = false;       ///< past the page cache
+  std::string disk_method;        ///< how files are read there, and why not better
 };
 
-/// Measures all of it, the disk in `folder`; some two seconds. Why something could not be measured
-/// joins `missing`, a sentence each.
+/// Measures all of it, the disk in `folder`; some three seconds. Why something could not be
+/// measured joins `missing`, a sentence each.
 MachineSpeeds MeasureMachine(const MachineReport& machine, const std::string& folder,
                              std::vector<std::string>& missing);
 

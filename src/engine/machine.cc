@@ -23,6 +23,7 @@
 #include "forward/decoder.h"
 #include "forward/pack_weights.h"
 #include "memory/file_reader.h"
+#include "memory/file_speed.h"
 
 namespace moxie {
 namespace {
@@ -31,7 +32,6 @@ using Clock = std::chrono::steady_clock;
 
 constexpr int kPasses = 5;
 constexpr int64_t kBlock = int64_t{1} << 20;
-constexpr int64_t kDiskRead = int64_t{8} << 20;
 
 double SecondsSince(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
@@ -190,6 +190,25 @@ Result<double> MeasureMemoryBandwidth(int threads, int64_t bytes) {
   return best;
 }
 
+Result<double> MeasureNewMemory(int threads, int64_t bytes) {
+  ThreadPool pool(std::max(threads, 1));
+  const int64_t piece = 4 * kBlock;
+  double seconds = 0;
+  for (int time = 0; time < 2; ++time) {  // The first has the host give it.
+    const Result<PageBuffer> buffer = PageBuffer::Create(bytes, "measuring memory");
+    if (!buffer) return buffer.error();
+    const auto start = Clock::now();
+    pool.ParallelFor((bytes + piece - 1) / piece, [&](int64_t i, int) {
+      std::byte* const at = buffer->data() + i * piece;
+      buffer->Populate(i * piece, std::min(piece, bytes - i * piece));
+      for (int64_t page = 0; page < std::min(piece, bytes - i * piece); page += kPageBytes)
+        at[page] = std::byte{1};  // Where the system does not populate.
+    });
+    seconds = SecondsSince(start);
+  }
+  return static_cast<double>(bytes) / seconds;
+}
+
 Result<double> MeasureComputeRate(int threads, const std::string& kernels,
                                   const std::string& type_name) {
   const KernelSet* const set = kernels == "auto" ? &BestKernelSet() : FindKernelSet(kernels);
@@ -243,24 +262,24 @@ Result<DiskReport> MeasureDisk(const std::string& folder, int64_t bytes) {
   const AlignedBlock block = AllocateAligned(kBlock);
   MOXIE_CHECK(block != nullptr);
   MOXIE_TRY(FillFile(*file, block.get(), bytes));
-  MOXIE_TRY_ASSIGN(const PageBuffer memory, PageBuffer::Create(bytes, "measuring the disk"));
+  MOXIE_TRY_ASSIGN(const MappedFile mapped, MappedFile::Open(file->path()));
+  MOXIE_TRY_ASSIGN(PageBuffer memory, PageBuffer::Create(bytes, "measuring the disk"));
   // The system gives pages when they are touched, a virtual machine's host slowly.
   std::memset(memory.data(), 0, static_cast<size_t>(memory.size()));
-  MOXIE_TRY_ASSIGN(const MappedFile mapped, MappedFile::Open(file->path()));
-  MOXIE_TRY_ASSIGN(const auto reader, FileReader::Create({&mapped, 1}, FileReader::Options{}));
-  report.method = reader->Method();
+  MOXIE_TRY_ASSIGN(const auto direct, FileReader::Create({&mapped, 1}, FileReader::Options{}));
+  report.method = direct->Method();
   report.direct = report.method.find("O_DIRECT") != std::string::npos;
-  const auto start = Clock::now();
-  for (int64_t at = 0; at < bytes; at += kDiskRead)
-    reader->Queue({.offset = static_cast<uint64_t>(at),
-                   .bytes = std::min(kDiskRead, bytes - at),
-                   .to = memory.data() + at});
-  while (reader->pending() > 0) {
-    const auto done = reader->Take(true);
-    if (done->error) return *done->error;
-  }
-  const double seconds = SecondsSince(start);
-  report.read_bytes_per_s = static_cast<double>(bytes) / seconds;
+  MOXIE_TRY_ASSIGN(report.read_bytes_per_s, ReadWhole(*direct, memory));
+  for (int64_t at = 0; at < bytes; at += kBlock)
+    MOXIE_TRY(mapped.Read(static_cast<uint64_t>(at), {block.get(), static_cast<size_t>(kBlock)}));
+  // As loading does it, with memory that the host gave a moment before.
+  memory = {};
+  MOXIE_TRY_ASSIGN(memory, PageBuffer::Create(bytes, "measuring the page cache"));
+  FileReader::Options options;
+  options.direct = options.drop_behind = options.io_uring = false;
+  options.threads = UsableCpus();
+  MOXIE_TRY_ASSIGN(const auto cached, FileReader::Create({&mapped, 1}, options));
+  MOXIE_TRY_ASSIGN(report.cached_bytes_per_s, ReadWhole(*cached, memory));
   return report;
 }
 
@@ -277,6 +296,7 @@ MachineSpeeds MeasureMachine(const MachineReport& machine, const std::string& fo
       std::clamp<int64_t>(machine.memory_limit_bytes / 16, int64_t{64} << 20, int64_t{256} << 20);
   speeds.memory_bytes_per_s_one_thread = take(MeasureMemoryBandwidth(1, bytes));
   speeds.memory_bytes_per_s = take(MeasureMemoryBandwidth(machine.usable_cpus, bytes));
+  speeds.new_memory_bytes_per_s = take(MeasureNewMemory(machine.usable_cpus, bytes));
   for (const KernelSetReport& set : machine.kernel_sets) {
     if (!set.usable) continue;
     speeds.kernels.push_back({set.name,
@@ -286,6 +306,7 @@ MachineSpeeds MeasureMachine(const MachineReport& machine, const std::string& fo
   const Result<DiskReport> disk = MeasureDisk(folder, bytes);
   if (!disk) missing.push_back(disk.error().message);
   if (disk) speeds.disk_bytes_per_s = disk->read_bytes_per_s;
+  if (disk) speeds.cached_bytes_per_s = disk->cached_bytes_per_s;
   if (disk) speeds.disk_direct = disk->direct;
   if (disk) speeds.disk_method = disk->method;
   return speeds;

@@ -12,6 +12,7 @@
 #include "engine/plan_speed.h"
 #include "engine/sizing.h"
 #include "engine/work_per_token.h"
+#include "memory/file_speed.h"
 #include "model/catalogue.h"
 #include "model/describe.h"
 #include "model/mix.h"
@@ -93,6 +94,7 @@ struct Setting {
   const KernelSet& kernels;
   const MachineSpeeds* machine;  ///< null: speed is not planned
   const RoutingTrace* routing;   ///< or null: even
+  bool patient;                  ///< there is one type alone
   PageBuffer& probe_memory;
 };
 
@@ -103,6 +105,21 @@ double HitRateOf(const RoutingTrace& routing, const MemoryPlan& memory) {
       static_cast<double>(memory.expert_slots) / static_cast<double>(memory.experts);
   const auto cached = std::max<int64_t>(std::llround(experts * share), routing.experts_per_token);
   return ReplayRouting(routing, cached).front().hit_rate;
+}
+
+/// Of a layer, that so many tokens of a routing that was recorded go to at its beginning, on
+/// average.
+double DistinctExperts(const RoutingTrace& routing, int64_t tokens) {
+  int64_t sum = 0;
+  for (const RoutingTrace::Layer& layer : routing.layers) {
+    const auto seen = static_cast<size_t>(tokens * routing.experts_per_token);
+    std::vector<int32_t> ids(
+        layer.experts.begin(),
+        layer.experts.begin() + static_cast<std::ptrdiff_t>(std::min(seen, layer.experts.size())));
+    std::ranges::sort(ids);
+    sum += std::ranges::unique(ids).begin() - ids.begin();
+  }
+  return static_cast<double>(sum) / static_cast<double>(std::max<size_t>(routing.layers.size(), 1));
 }
 
 /// Experts without a gate are not computed by any layer of ours: one with a gate that takes as many
@@ -142,18 +159,22 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
   plan.experts = memory.experts;
   plan.pass_tokens = sizes.decoder.max_tokens;
   plan.expert_bytes = memory.expert_bytes;
-  plan.experts_per_token = static_cast<double>(
-      config.router.used *
-      std::ranges::count_if(config.layers, [](const LayerConfig& l) { return l.sparse; }));
+  plan.mixture_layers =
+      std::ranges::count_if(config.layers, [](const LayerConfig& l) { return l.sparse; });
+  plan.experts_used = plan.mixture_layers > 0 ? config.router.used : 0;
   plan.hit_rate = plan.streamed && setting.routing != nullptr ? HitRateOf(*setting.routing, memory)
                                                               : memory.hit_rate;
-  const bool no_disk = setting.machine == nullptr || setting.machine->disk_bytes_per_s <= 0;
-  if (setting.machine == nullptr || (plan.streamed && no_disk)) return plan;
+  if (setting.machine == nullptr || (plan.streamed && setting.machine->disk_bytes_per_s <= 0))
+    return plan;
   ThreadPool threads(options.threads);
   const int64_t prompt = std::min(kPlanPromptTokens, options.context);
   const auto probe = [&](const ModelConfig& probed_config, const ModelWeights& probed_weights) {
     return ProbeSpeeds(probed_config, probed_weights, options, setting.sizes, setting.kernels,
-                       threads, prompt, setting.probe_memory);
+                       threads,
+                       {.prompt_tokens = prompt,
+                        .streamed = plan.streamed,
+                        .patient = setting.patient || type.empty()},
+                       setting.probe_memory);
   };
   const auto probed = [&]() -> Result<ProbedSpeeds> {
     if (config.experts_gated) return probe(config, weights);
@@ -162,8 +183,24 @@ Result<ModelPlan> PlanAs(const Setting& setting, const ModelWeights& weights,
     return probe(gated, gated_weights);
   }();
   if (!probed) return plan.fits ? Result<ModelPlan>(probed.error()) : plan;
-  plan.speed = PlanSpeed(config, plan, *probed, *setting.machine, prompt);
+  const Model::Parts* const parts = setting.subject.parts;
+  const int64_t pass = std::min(plan.pass_tokens, prompt);
+  const double distinct = setting.routing != nullptr
+                              ? DistinctExperts(*setting.routing, pass)
+                              : DistinctExperts(config.router, static_cast<double>(pass));
+  plan.speed = PlanSpeed(plan, {.tokens = prompt, .distinct_experts = distinct}, *probed,
+                         *setting.machine, parts != nullptr ? parts->load_seconds : 0);
   return plan;
+}
+
+/// The machine's, with the disk of the model's own files: it may be another one, and what was just
+/// written, as the machine's figure has it, may be read faster than what was not.
+MachineSpeeds SpeedsFor(const Subject& subject, const MachineSpeeds& machine) {
+  MachineSpeeds speeds = machine;
+  if (subject.parts == nullptr) return speeds;
+  const Result<double> rate = MeasureReading(subject.parts->files.tensors);
+  if (rate) speeds.disk_bytes_per_s = *rate;
+  return speeds;
 }
 
 Result<std::vector<ModelPlan>> PlanSubject(const Subject& subject,
@@ -177,8 +214,12 @@ Result<std::vector<ModelPlan>> PlanSubject(const Subject& subject,
   MOXIE_TRY_ASSIGN(const std::vector<AdapterWeights> adapters,
                    LoadAdapters(complete, subject.config));
   MOXIE_TRY_ASSIGN(const RunSizes sizes, SizesOf(complete, adapters));
+  std::optional<MachineSpeeds> speeds;
+  if (machine != nullptr) speeds = SpeedsFor(subject, *machine);
   PageBuffer probe_memory;
-  const Setting setting{subject, complete, sizes, *kernels, machine, routing, probe_memory};
+  const Setting setting{
+      subject, complete,          sizes,       *kernels, speeds ? &*speeds : nullptr,
+      routing, types.size() == 1, probe_memory};
   std::vector<ModelPlan> plans;
   for (const std::string& type : types) {
     if (type.empty() && subject.parts != nullptr) {

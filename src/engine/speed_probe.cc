@@ -3,6 +3,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <chrono>
 #include <cstring>
 #include <map>
 #include <utility>
@@ -11,6 +12,7 @@
 #include "engine/work_per_token.h"
 #include "forward/pack_weights.h"
 #include "memory/resident_weights.h"
+#include "sampling/sampler.h"
 
 namespace moxie {
 namespace {
@@ -20,8 +22,15 @@ constexpr int64_t kHeadBytes = int64_t{32} << 20;
 constexpr int64_t kEmbeddingStride = 64;
 constexpr int64_t kPrefillOperations = int64_t{60'000'000'000};
 constexpr int64_t kLeastPrefillTokens = 64;
-constexpr double kDecodeSeconds = 0.03;  // Passes are repeated for so long,
-constexpr int kDecodePasses = 3;         // and at least so often.
+constexpr int64_t kPackedBytes = int64_t{32} << 20;
+
+/// How long and how often passes are repeated: at least both.
+struct Patience {
+  double seconds = 0;
+  int passes = 1;
+};
+constexpr Patience kDecode{0.03, 3}, kPatientDecode{0.15, 5};
+constexpr Patience kPrefill{0, 1}, kPatientPrefill{0.2, 3};
 
 /// Layers of one kind take the same time.
 using Kind = std::pair<bool, int64_t>;
@@ -89,13 +98,18 @@ Result<void> PlaceMatrices(Stand& stand, const KernelSet& kernels, PageBuffer& m
     matrix.packed_rows = PackedRowsFor(kernels, matrix);
     at += size;
   });
-  for (LayerWeights& layer : stand.weights.layers) layer.attention.kv_b.packed_rows = 0;
   return {};
+}
+
+/// Rows that kernels pack come out even.
+int64_t HeadRows(int64_t row_bytes) {
+  constexpr int64_t kEven = 64;
+  return std::max(kHeadBytes / row_bytes / kEven, int64_t{1}) * kEven;
 }
 
 /// The chosen layers, and of their experts the first so many.
 Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
-                        const std::vector<size_t>& layers, int64_t experts,
+                        const std::vector<size_t>& layers, int64_t experts, bool streamed,
                         const KernelSet& kernels, PageBuffer& memory) {
   Stand stand;
   ModelConfig& c = stand.config = config;
@@ -104,8 +118,7 @@ Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
   c.tied_embeddings = false;
   c.router.experts = experts;
   w.output = weights.output;
-  w.output.rows = c.vocab_size =
-      std::clamp<int64_t>(kHeadBytes / w.output.row_stride, 1, w.output.rows);
+  w.output.rows = c.vocab_size = std::min(w.output.rows, HeadRows(w.output.row_stride));
   w.output_norm.assign(static_cast<size_t>(c.dim), 1);
   for (const size_t i : layers) {
     c.layers.push_back(config.layers[i]);
@@ -120,6 +133,15 @@ Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
       layer.router_selection_bias.resize(static_cast<size_t>(experts));
   }
   MOXIE_TRY(PlaceMatrices(stand, kernels, memory));
+  // What is read by rows as well stays as it is, and so do experts that come from files.
+  if (config.tied_embeddings) w.output.packed_rows = 0;
+  for (LayerWeights& layer : w.layers) {
+    layer.attention.kv_b.packed_rows = 0;
+    for (FeedForwardWeights& expert : layer.experts) {
+      for (StoredMatrix* stored : {&expert.gate, &expert.up, &expert.down})
+        if (streamed) stored->matrix.packed_rows = 0;
+    }
+  }
   // The embedding's rows overlap, which makes them different enough.
   const int64_t embedding = c.dim + c.vocab_size * kEmbeddingStride / int64_t{sizeof(float)};
   stand.random.resize(static_cast<size_t>(embedding + experts * c.dim));
@@ -134,9 +156,9 @@ Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
 }
 
 /// One pass's time, as the whole model would take it.
-PassSeconds Extrapolate(const Profile& profile, const Stand& stand, const ModelConfig& config) {
+TokenSeconds Extrapolate(const Profile& profile, const Stand& stand, const ModelConfig& config) {
   struct Sum {
-    double layer = 0, experts = 0;
+    double layer = 0, attention = 0, experts = 0;
     int64_t count = 0;
   };
   std::map<Kind, Sum> kinds;
@@ -145,24 +167,24 @@ PassSeconds Extrapolate(const Profile& profile, const Stand& stand, const ModelC
     const double seconds = static_cast<double>(span.end_ns - span.begin_ns) * 1e-9;
     if (span.part == Part::kPass) pass += seconds;
     if (span.part == Part::kHead) head += seconds;
-    if (span.part != Part::kLayer && span.part != Part::kExperts) continue;
+    if (span.layer < 0) continue;
     Sum& sum = kinds[KindOf(stand.config.layers[static_cast<size_t>(span.layer)])];
-    if (span.part == Part::kExperts) {
-      sum.experts += seconds;
-      continue;
-    }
+    if (span.part == Part::kAttention) sum.attention += seconds;
+    if (span.part == Part::kExperts) sum.experts += seconds;
+    if (span.part != Part::kLayer) continue;
     layers += seconds;
     sum.layer += seconds;
     ++sum.count;
   }
-  PassSeconds out;
+  TokenSeconds out;
   out.head =
       head * static_cast<double>(config.vocab_size) / static_cast<double>(stand.config.vocab_size);
   out.rest = std::max(0.0, pass - layers - head);
   for (const LayerConfig& layer : config.layers) {
     const Sum& sum = kinds[KindOf(layer)];
     out.experts += sum.experts / static_cast<double>(sum.count);
-    out.rest += (sum.layer - sum.experts) / static_cast<double>(sum.count);
+    out.attention += sum.attention / static_cast<double>(sum.count);
+    out.rest += (sum.layer - sum.attention - sum.experts) / static_cast<double>(sum.count);
   }
   return out;
 }
@@ -185,13 +207,12 @@ Result<SequenceId> MakeSequence(KvCache& cache, int64_t tokens, int64_t layers) 
 struct Passes {
   int64_t tokens = 1;    ///< of each
   int64_t position = 0;  ///< of the first token of the first
-  int least = 1;         ///< so many,
-  double seconds = 0;    ///< and for so long
+  Patience patience;
 };
 
 /// The median pass.
-Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& passes,
-                        const RunSizes& sizes, const KernelSet& kernels, ThreadPool& threads) {
+Result<TokenSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& passes,
+                         const RunSizes& sizes, const KernelSet& kernels, ThreadPool& threads) {
   constexpr int kMost = 64;
   const int64_t room = passes.position + passes.tokens * (kMost + 1);
   KvCache::Options cache_options = sizes.cache;
@@ -207,10 +228,11 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
   MOXIE_TRY_ASSIGN(SequenceId sequence, MakeSequence(*cache, passes.position, layers));
   std::vector<int32_t> ids(static_cast<size_t>(passes.tokens));
   std::vector<float> logits(static_cast<size_t>(stand.config.vocab_size));
-  std::vector<PassSeconds> done;
+  std::vector<TokenSeconds> done;
   uint64_t state = 1;
   double sum = 0;
-  for (int pass = 0; pass < kMost && (pass <= passes.least || sum < passes.seconds); ++pass) {
+  for (int pass = 0;
+       pass < kMost && (pass <= passes.patience.passes || sum < passes.patience.seconds); ++pass) {
     for (int32_t& id : ids) {
       state = state * 6364136223846793005u + 1442695040888963407u;
       id = static_cast<int32_t>((state >> 33) % static_cast<uint64_t>(stand.config.vocab_size));
@@ -227,8 +249,57 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
     done.push_back(Extrapolate(profile, stand, config));
     sum += static_cast<double>(profile.Now()) * 1e-9;
   }
-  std::ranges::sort(done, {}, &PassSeconds::total);
+  std::ranges::sort(done, {}, &TokenSeconds::total);
   return done[done.size() / 2];
+}
+
+/// What choosing the most probable token takes.
+Result<double> ProbeSampling(int64_t vocab_size) {
+  std::vector<float> logits(static_cast<size_t>(vocab_size));
+  FillRandom(logits);
+  SamplingOptions greedy;
+  greedy.temperature = 0;
+  MOXIE_TRY_ASSIGN(Sampler sampler, Sampler::Create(greedy, static_cast<int32_t>(vocab_size), {}));
+  MOXIE_TRY(sampler.Sample(logits));
+  const auto start = std::chrono::steady_clock::now();
+  MOXIE_TRY(sampler.Sample(logits));
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+}
+
+/// Packs as much of `memory` as there is at most of each type, and works out the whole.
+void ProbePacking(const ModelConfig& config, const ModelWeights& weights, const KernelSet& kernels,
+                  ThreadPool& threads, const PageBuffer& memory, ProbedSpeeds& out) {
+  std::map<DType, double> rates;  // Bytes a second.
+  const auto seconds = [&](const WeightMatrix& matrix) {
+    const int32_t rows = PackedRowsFor(kernels, matrix);
+    if (rows == 0) return 0.0;
+    double& rate = rates[matrix.type];
+    if (rate == 0) {
+      RowPacker packer(kernels, threads);
+      const int64_t bytes = std::min(kPackedBytes, memory.size());
+      const int64_t groups = std::max<int64_t>(bytes / (rows * matrix.row_stride), 1);
+      if (groups * rows * matrix.row_stride > memory.size()) return 0.0;
+      const auto start = std::chrono::steady_clock::now();
+      packer.Pack(matrix, rows, memory.data(), groups);
+      const std::chrono::duration<double> taken = std::chrono::steady_clock::now() - start;
+      rate = static_cast<double>(groups * rows * matrix.row_stride) / taken.count();
+    }
+    return static_cast<double>(matrix.bytes()) / rate;
+  };
+  for (const LayerWeights& layer : weights.layers) {
+    const AttentionWeights& a = layer.attention;
+    for (const WeightMatrix* matrix : {&a.q, &a.k, &a.v, &a.output, &a.q_a, &a.kv_a})
+      out.pack_others_s += seconds(*matrix);
+    for (const FeedForwardWeights* ffn : {&layer.dense, &layer.shared}) {
+      for (const StoredMatrix* stored : {&ffn->gate, &ffn->up, &ffn->down})
+        out.pack_others_s += seconds(stored->matrix);
+    }
+    for (const FeedForwardWeights& expert : layer.experts) {
+      for (const StoredMatrix* stored : {&expert.gate, &expert.up, &expert.down})
+        out.pack_experts_s += seconds(stored->matrix);
+    }
+  }
+  if (!config.tied_embeddings) out.pack_others_s += seconds(weights.output);
 }
 
 }  // namespace
@@ -236,16 +307,19 @@ Result<PassSeconds> Run(Stand& stand, const ModelConfig& config, const Passes& p
 Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& weights,
                                  const ModelOptions& options, const RunSizes& sizes,
                                  const KernelSet& kernels, ThreadPool& threads,
-                                 int64_t prompt_tokens, PageBuffer& memory) {
+                                 const ProbeOptions& probe, PageBuffer& memory) {
+  const int64_t prompt_tokens = probe.prompt_tokens;
   ProbedSpeeds out;
   {
     const auto layers = ChooseLayers(config, weights, 4 * LastLevelCacheBytes());
-    MOXIE_TRY_ASSIGN(Stand stand,
-                     MakeStand(config, weights, layers, config.router.experts, kernels, memory));
-    const Passes passes{
-        .position = prompt_tokens, .least = kDecodePasses, .seconds = kDecodeSeconds};
+    MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, config.router.experts,
+                                            probe.streamed, kernels, memory));
+    const Passes passes{.position = prompt_tokens,
+                        .patience = probe.patient ? kPatientDecode : kDecode};
     MOXIE_TRY_ASSIGN(out.decode, Run(stand, config, passes, sizes, kernels, threads));
+    MOXIE_TRY_ASSIGN(out.decode.sampling, ProbeSampling(config.vocab_size));
   }
+  if (options.pack_weights) ProbePacking(config, weights, kernels, threads, memory, out);
   const auto layers = ChooseLayers(config, weights, 0);
   int64_t operations = 1;
   for (const auto& [type, products] : WorkPerToken(config, weights).layers)
@@ -259,15 +333,20 @@ Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& 
       config.router.groups > 1
           ? config.router.experts
           : std::max(config.router.used, config.router.experts * tokens / batch);
-  MOXIE_TRY_ASSIGN(Stand stand, MakeStand(config, weights, layers, experts, kernels, memory));
-  const Passes passes{.tokens = tokens, .position = (prompt_tokens - tokens) / 2};
-  MOXIE_TRY_ASSIGN(PassSeconds pass, Run(stand, config, passes, sizes, kernels, threads));
+  MOXIE_TRY_ASSIGN(Stand stand,
+                   MakeStand(config, weights, layers, experts, probe.streamed, kernels, memory));
+  const Passes passes{.tokens = tokens,
+                      .position = (prompt_tokens - tokens) / 2,
+                      .patience = probe.patient ? kPatientPrefill : kPrefill};
+  MOXIE_TRY_ASSIGN(const TokenSeconds pass, Run(stand, config, passes, sizes, kernels, threads));
   const auto share = [](double seconds, int64_t count) {
     return seconds / static_cast<double>(count);
   };
-  out.prefill = {.experts = share(pass.experts, tokens),
+  out.prefill = {.attention = share(pass.attention, tokens),
+                 .experts = share(pass.experts, tokens),
                  .head = share(pass.head, prompt_tokens),
-                 .rest = share(pass.rest, tokens)};
+                 .rest = share(pass.rest, tokens),
+                 .sampling = share(out.decode.sampling, prompt_tokens)};
   return out;
 }
 

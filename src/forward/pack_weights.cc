@@ -54,14 +54,24 @@ int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix) {
   return even ? static_cast<int32_t>(rows) : 0;
 }
 
+void RowPacker::Pack(const WeightMatrix& matrix, int32_t rows, std::byte* begin, int64_t groups) {
+  const int64_t group_bytes = rows * matrix.row_stride;
+  threads_.ParallelFor(groups, [&](int64_t i, int worker) {
+    std::vector<std::byte>& copy = copies_[static_cast<size_t>(worker)];
+    copy.resize(std::max(copy.size(), static_cast<size_t>(group_bytes)));
+    std::byte* const at = begin + i * group_bytes;
+    std::memcpy(copy.data(), at, static_cast<size_t>(group_bytes));
+    kernels_.pack(matrix.type, matrix.row_stride, copy.data(), at);
+  });
+}
+
 WeightPacker::WeightPacker(ModelWeights& weights, ResidentPart part, const PageBuffer& memory,
                            const KernelSet& kernels, ThreadPool& threads)
     : weights_(weights),
       memory_(memory),
       kernels_(kernels),
-      threads_(threads),
-      matrices_(PackableMatrices(weights, part, memory, kernels)),
-      copies_(static_cast<size_t>(threads.threads())) {}
+      packer_(kernels, threads),
+      matrices_(PackableMatrices(weights, part, memory, kernels)) {}
 
 void WeightPacker::Pack(int64_t bytes) {
   for (; matrix_ < matrices_.size(); ++matrix_, group_ = 0) {
@@ -73,13 +83,7 @@ void WeightPacker::Pack(int64_t bytes) {
     const int64_t there = (memory_.data() + bytes - begin) / group_bytes;
     const int64_t end = std::min(there, groups);
     if (end > group_) {
-      threads_.ParallelFor(end - group_, [&](int64_t i, int worker) {
-        std::vector<std::byte>& copy = copies_[static_cast<size_t>(worker)];
-        copy.resize(std::max(copy.size(), static_cast<size_t>(group_bytes)));
-        std::byte* const at = begin + (group_ + i) * group_bytes;
-        std::memcpy(copy.data(), at, static_cast<size_t>(group_bytes));
-        kernels_.pack(matrix.type, matrix.row_stride, copy.data(), at);
-      });
+      packer_.Pack(matrix, rows, begin + group_ * group_bytes, end - group_);
       group_ = end;
     }
     if (group_ < groups) return;

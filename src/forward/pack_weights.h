@@ -16,6 +16,21 @@ namespace moxie {
 /// rows have gaps or do not come out even.
 int32_t PackedRowsFor(const KernelSet& kernels, const WeightMatrix& matrix);
 
+/// Packs groups of rows where they lie, with all threads.
+class RowPacker {
+ public:
+  RowPacker(const KernelSet& kernels, ThreadPool& threads)
+      : kernels_(kernels), threads_(threads), copies_(static_cast<size_t>(threads.threads())) {}
+
+  /// `groups` of as many rows of the matrix, which lie from `begin` on.
+  void Pack(const WeightMatrix& matrix, int32_t rows, std::byte* begin, int64_t groups);
+
+ private:
+  const KernelSet& kernels_;
+  ThreadPool& threads_;
+  std::vector<std::vector<std::byte>> copies_;  ///< [threads]
+};
+
 /// Lays out in place, as `kernels` multiply them fastest (KernelSet::pack), those of the weights
 /// that lie in `memory` and are multiplied. The others, among them an embedding that is not the
 /// output matrix, too, stay as they are. No result changes by a bit. All it refers to must outlive
@@ -34,11 +49,10 @@ class WeightPacker {
   ModelWeights& weights_;
   const PageBuffer& memory_;
   const KernelSet& kernels_;
-  ThreadPool& threads_;
-  std::vector<WeightMatrix*> matrices_;         ///< to be packed, as they lie
-  size_t matrix_ = 0;                           ///< the first that is not all packed,
-  int64_t group_ = 0;                           ///< and of its groups of rows
-  std::vector<std::vector<std::byte>> copies_;  ///< [threads]
+  RowPacker packer_;
+  std::vector<WeightMatrix*> matrices_;  ///< to be packed, as they lie
+  size_t matrix_ = 0;                    ///< the first that is not all packed,
+  int64_t group_ = 0;                    ///< and of its groups of rows
 };
 
 }  // namespace moxie

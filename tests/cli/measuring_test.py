@@ -40,6 +40,21 @@ class Plan(Case):
         self.assertAlmostEqual(tight["speed"]["bytes_from_disk"] / expected, 1, delta=0.01)
         self.assertEqual(tight["hit_rate"], tight["expert_slots"] / 256)
 
+    def test_loading_and_where_a_tokens_time_goes(self):
+        model = self.folder / "mixture.gguf"
+        moxie("upcycle", MODELS / "qwen3", model, "--experts", "8", "--used", "2", "--noise", "0.5")
+        (plan,) = json.loads(self.good("plan", model, "--type", "", "--context", "64", "--json"))["plans"]
+        speed = plan["speed"]
+        for phase in ("prefill", "decode"):
+            total = sum(speed["seconds"][phase].values())
+            self.assertAlmostEqual(total * speed[phase + "_tokens_per_s"], 1)
+            self.assertTrue(all(speed["seconds"][phase][part] > 0 for part in ("attention", "experts", "head")))
+        machine = json.loads((pathlib.Path(CACHE.name) / "moxie/machine.json").read_text())
+        self.assertEqual(speed["disk_bytes_per_s"], machine["disk_bytes_per_s"])  # Too small to tell.
+        resident = plan["memory"]["weights"] + plan["memory"]["experts"]
+        self.assertGreater(speed["load_s"], resident / machine["disk_bytes_per_s"])
+        self.assertGreater(speed["load_cached_s"], resident / machine["cached_bytes_per_s"])
+
     def test_every_kind_of_layer_has_a_speed(self):
         # Sliding windows with sinks, latent attention, dense layers first, a vocabulary of 333.
         for model in ("gpt-oss-20b", "deepseek-v3", MODELS / "mistral-window", MODELS / "olmoe"):
