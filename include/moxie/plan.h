@@ -88,7 +88,7 @@ std::optional<int64_t> MemoryForSpeed(const ModelPlan& plan, double tokens_per_s
 /// `types`, which are of PlanTypes or names of mixes ("q4_k_m"), as if the model were stored so, or
 /// "": a file as it is, a catalogue's model as bf16. The engine sizes everything by the same code.
 /// With `machine`, speed is planned too: some layers of the model run for some tenths of a second a
-/// type, with bytes of 0 as weights, and some of a file is read past the page cache. With
+/// type, with bytes at random as weights, and some of a file is read past the page cache. With
 /// `routing`, the experts found in memory are those that the engine's cache would have found of it,
 /// of as large a share of its experts.
 ///

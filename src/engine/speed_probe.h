@@ -24,11 +24,11 @@ struct ProbeOptions {
   bool patient = false;   ///< about half a second instead of some tenths
 };
 
-/// Measures some layers of a model in the real forward pass, with weights that are bytes of 0 in
-/// the types and shapes of `weights` (an outline will do) and routing that is even, and works out
-/// the whole: every kind of layer counts as often as the model has it, the head as many rows. The
-/// layers' weights exceed the caches, as a real model's do. Takes at most about the memory of one
-/// layer or 256 MiB.
+/// Measures some layers of a model in the real forward pass, with weights that are bytes at random
+/// in the types and shapes of `weights` (an outline will do) and routing that is even, and works
+/// out the whole: every kind of layer counts as often as the model has it, the head as many rows.
+/// The layers' weights exceed the caches, as a real model's do. Takes at most about the memory of
+/// one layer or 256 MiB.
 ///
 /// `memory` is what the weights lie in; it grows as needed, and serves the next model as well.
 /// `options` must be complete. Errors: kOverBudget where that memory is not to be had.
