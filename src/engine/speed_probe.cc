@@ -145,7 +145,6 @@ Result<Stand> MakeStand(const ModelConfig& config, const ModelWeights& weights,
   }
   MOXIE_TRY(PlaceMatrices(stand, kernels, memory));
   // What is read by rows as well stays as it is, and so do experts that come from files.
-  if (config.tied_embeddings) w.output.packed_rows = 0;
   for (LayerWeights& layer : w.layers) {
     layer.attention.kv_b.packed_rows = 0;
     for (FeedForwardWeights& expert : layer.experts) {
@@ -310,7 +309,7 @@ void ProbePacking(const ModelConfig& config, const ModelWeights& weights, const 
         out.pack_experts_s += seconds(stored->matrix);
     }
   }
-  if (!config.tied_embeddings) out.pack_others_s += seconds(weights.output);
+  out.pack_others_s += seconds(weights.output);
 }
 
 }  // namespace
