@@ -277,8 +277,8 @@ Result<double> ProbeSampling(int64_t vocab_size) {
 }
 
 /// Packs as much of `memory` as there is at most of each type, and works out the whole.
-void ProbePacking(const ModelConfig& config, const ModelWeights& weights, const KernelSet& kernels,
-                  ThreadPool& threads, const PageBuffer& memory, ProbedSpeeds& out) {
+void ProbePacking(const ModelWeights& weights, const KernelSet& kernels, ThreadPool& threads,
+                  const PageBuffer& memory, ProbedSpeeds& out) {
   std::map<DType, double> rates;  // Bytes a second.
   const auto seconds = [&](const WeightMatrix& matrix) {
     const int32_t rows = PackedRowsFor(kernels, matrix);
@@ -329,7 +329,7 @@ Result<ProbedSpeeds> ProbeSpeeds(const ModelConfig& config, const ModelWeights& 
     MOXIE_TRY_ASSIGN(out.decode, Run(stand, config, passes, sizes, kernels, threads));
     MOXIE_TRY_ASSIGN(out.decode.sampling, ProbeSampling(config.vocab_size));
   }
-  if (options.pack_weights) ProbePacking(config, weights, kernels, threads, memory, out);
+  if (options.pack_weights) ProbePacking(weights, kernels, threads, memory, out);
   const auto layers = ChooseLayers(config, weights, 0);
   int64_t operations = 1;
   for (const auto& [type, products] : WorkPerToken(config, weights).layers)

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "core/matrix.h"
+#include "kernels/lanes/chunk_of_rows.h"
 #include "kernels/lanes/floats.h"
 #include "quant/dequantize.h"
 
@@ -118,10 +119,80 @@ void MultiplyRows(const WeightMatrix& weights, int64_t row, int64_t row_end, con
   }
 }
 
+// A vector of weights after element `i`, for types of which one can be loaded.
+
+template <class F>
+struct VectorF32 {
+  MOXIE_INLINE typename F::Vector Load(const std::byte* row, int64_t i) {
+    return F::Load(reinterpret_cast<const float*>(row) + i);
+  }
+};
+template <class F>
+struct VectorF16 {
+  MOXIE_INLINE typename F::Vector Load(const std::byte* row, int64_t i) {
+    return F::FromHalf(row + 2 * i);
+  }
+};
+template <class F>
+struct VectorBF16 {
+  MOXIE_INLINE typename F::Vector Load(const std::byte* row, int64_t i) {
+    return F::FromBfloat16(row + 2 * i);
+  }
+};
+
+/// kRows rows of whole vectors times one token, with the sums in the order of MultiplyRows.
+template <class F, int kRows, class Weights>
+void MultiplyOneToken(const WeightMatrix& weights, int64_t row, int64_t row_end, const float* x,
+                      float* out) {
+  const bool reads_ahead = UsableCpuFeatures().reads_ahead;
+  const std::byte* rows[kRows];
+  for (int r = 0; r < kRows; ++r) rows[r] = weights.row(Min(row + r, row_end - 1));
+  // Later rows, in the order in which they lie, as ChunkOfRows asks for them.
+  const int64_t together = kRows * weights.row_stride;
+  const auto* ahead = reinterpret_cast<const uint8_t*>(rows[0]) +
+                      (kAheadBytes + together - 1) / together * together;
+  typename F::Vector sum[kRows];
+  MOXIE_UNROLL
+  for (int r = 0; r < kRows; ++r) sum[r] = F::Zero();
+  for (int64_t begin = 0; begin < weights.cols; begin += kDecodedColumns) {
+    const int64_t end = Min(begin + kDecodedColumns, weights.cols);
+    AskFor(ahead + together * begin / weights.cols, together * (end - begin) / weights.cols,
+           reads_ahead);
+    for (int64_t i = begin; i < end; i += F::kLanes) {
+      const typename F::Vector xi = F::Load(x + i);
+      MOXIE_UNROLL
+      for (int r = 0; r < kRows; ++r) sum[r] = F::MulAdd(Weights::Load(rows[r], i), xi, sum[r]);
+    }
+  }
+  for (int64_t r = 0; r < Min(kRows, row_end - row); ++r) out[row + r] = F::Sum(sum[r]);
+}
+
+/// MultiplyOneToken for the matrix's type; null where rows must be decoded.
+template <class F, int kRows>
+auto OneTokenProductOf(const WeightMatrix& weights) {
+  using Product = decltype(&MultiplyOneToken<F, kRows, VectorF32<F>>);
+  if (weights.cols % F::kLanes != 0) return Product{};
+  switch (weights.type) {
+    case DType::kF32:
+      return Product{MultiplyOneToken<F, kRows, VectorF32<F>>};
+    case DType::kF16:
+      return Product{MultiplyOneToken<F, kRows, VectorF16<F>>};
+    case DType::kBF16:
+      return Product{MultiplyOneToken<F, kRows, VectorBF16<F>>};
+    default:
+      return Product{};
+  }
+}
+
 /// A tile of kRows rows and kTokens tokens has its sums in registers.
 template <class F, int kRows, int kTokens>
 MOXIE_INLINE void FloatMatMul(const WeightMatrix& weights, int64_t row_begin, int64_t row_end,
                               const float* x, int64_t tokens, float* out, int64_t out_stride) {
+  if (const auto multiply = OneTokenProductOf<F, kRows>(weights); tokens == 1 && multiply) {
+    for (int64_t row = row_begin; row < row_end; row += kRows)
+      multiply(weights, row, row_end, x, out);
+    return;
+  }
   for (int64_t token = 0; token < tokens; token += kTokenBatch) {
     for (int64_t row = row_begin; row < row_end; row += kRows) {
       MultiplyRows<F, kRows, kTokens>(
