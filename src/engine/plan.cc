@@ -117,7 +117,7 @@ double DistinctExperts(const RoutingTrace& routing, int64_t tokens) {
         layer.experts.begin(),
         layer.experts.begin() + static_cast<std::ptrdiff_t>(std::min(seen, layer.experts.size())));
     std::ranges::sort(ids);
-    sum += std::ranges::unique(ids).begin() - ids.begin();
+    sum += std::unique(ids.begin(), ids.end()) - ids.begin();  // clang 14 refuses ranges::unique.
   }
   return static_cast<double>(sum) / static_cast<double>(std::max<size_t>(routing.layers.size(), 1));
 }
