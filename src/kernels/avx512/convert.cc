@@ -152,23 +152,12 @@ void QuantizeChunk(const float* x, ActivationChunk* chunk) {
   chunk->has_high = ~static_cast<uint32_t>(_mm256_movemask_ps(_mm256_castsi256_ps(none))) & 0xff;
 }
 
-void QuantizeRow(const float* x, int64_t cols, ActivationChunk* chunks) {
-  const int64_t whole = cols / kChunkElements;
-  for (int64_t c = 0; c < whole; ++c) QuantizeChunk(x + c * kChunkElements, chunks + c);
-  if (whole * kChunkElements == cols) return;
-  float last[kChunkElements] = {};
-  x86::CopyBytes(last, x + whole * kChunkElements, (cols - whole * kChunkElements) * 4);
-  QuantizeChunk(last, chunks + whole);
-}
-
 }  // namespace
 
 ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t) {
   if (!HasIntegerProduct(weights))
     return {.id = kFloatRows, .row_bytes = lanes::PaddedFloats<Floats>(cols) * 4};
-  const int64_t chunks = (cols + kChunkElements - 1) / kChunkElements;
-  return {.id = kIntegerChunks,
-          .row_bytes = chunks * static_cast<int64_t>(sizeof(ActivationChunk))};
+  return {.id = kIntegerChunks, .row_bytes = lanes::ChunkBytes(cols)};
 }
 
 void ConvertActivations(const ActivationFormat& format, int64_t cols, const float* const* rows,
@@ -176,7 +165,7 @@ void ConvertActivations(const ActivationFormat& format, int64_t cols, const floa
   if (format.id == kFloatRows) {
     lanes::PadActivations<Floats>(cols, rows[0], reinterpret_cast<float*>(out));
   } else {
-    QuantizeRow(rows[0], cols, reinterpret_cast<ActivationChunk*>(out));
+    lanes::QuantizeRow(rows[0], cols, reinterpret_cast<ActivationChunk*>(out), QuantizeChunk);
   }
 }
 

@@ -37,6 +37,24 @@ static_assert(sizeof(ActivationChunk) == 640);
 
 namespace {
 
+/// Of a row of `cols` activations in chunks.
+MOXIE_INLINE int64_t ChunkBytes(int64_t cols) {
+  return (cols + kChunkElements - 1) / kChunkElements *
+         static_cast<int64_t>(sizeof(ActivationChunk));
+}
+
+/// A row in chunks, each written by quantize_chunk(elements, chunk).
+template <class QuantizeChunk>
+MOXIE_INLINE void QuantizeRow(const float* x, int64_t cols, ActivationChunk* chunks,
+                              QuantizeChunk quantize_chunk) {
+  const int64_t whole = cols / kChunkElements;
+  for (int64_t c = 0; c < whole; ++c) quantize_chunk(x + c * kChunkElements, chunks + c);
+  if (whole * kChunkElements == cols) return;
+  float last[kChunkElements] = {};
+  CopyBytes(last, x + whole * kChunkElements, (cols - whole * kChunkElements) * 4);
+  quantize_chunk(last, chunks + whole);
+}
+
 /// What 32 numbers are divided by, and which of their quads may be spared.
 struct GroupScale {
   float scale;

@@ -70,16 +70,10 @@ MOXIE_INLINE void PackRun(int count, const std::byte* from, int64_t row_bytes, s
   }
 }
 
-template <int bytes>
-MOXIE_INLINE void UnpackRun(int count, const std::byte* from, int64_t stride, std::byte* to) {
-  for (int i = 0; i < count; ++i, from += stride, to += bytes) CopyBytes(to, from, bytes);
-}
-
-/// Packs kRows rows of blocks of `elements`, so that each piece lies beside those of the other
-/// rows: of each 256 columns the first runs of all blocks, then the second ones.
-template <int kRows>
-void PackRows(const Runs& runs, int64_t elements, int64_t row_bytes, const std::byte* rows,
-              std::byte* out) {
+/// visit(run, where it begins in a row) in the order in which runs are packed: of each 256 columns
+/// the first runs of all blocks, then the second ones.
+template <class Visit>
+MOXIE_INLINE void ForEachRun(const Runs& runs, int64_t elements, int64_t row_bytes, Visit visit) {
   const int64_t block_bytes =
       runs.run[0].count * runs.run[0].bytes + runs.run[1].count * runs.run[1].bytes;
   const int64_t chunk_bytes = 256 / elements * block_bytes;
@@ -87,53 +81,37 @@ void PackRows(const Runs& runs, int64_t elements, int64_t row_bytes, const std::
     const int64_t end = Min(chunk + chunk_bytes, row_bytes);
     int64_t skipped = 0;
     for (const Run& run : runs.run) {
-      for (int64_t block = chunk; block < end; block += block_bytes) {
-        const std::byte* from = rows + block + skipped;
-        switch (run.bytes) {
-          case 1:
-            PackRun<kRows, 1>(run.count, from, row_bytes, out);
-            break;
-          case 2:
-            PackRun<kRows, 2>(run.count, from, row_bytes, out);
-            break;
-          default:
-            PackRun<kRows, 4>(run.count, from, row_bytes, out);
-        }
-      }
+      for (int64_t block = chunk; block < end; block += block_bytes) visit(run, block + skipped);
       skipped += run.count * run.bytes;
     }
   }
+}
+
+/// Packs kRows rows of blocks of `elements`, so that each piece lies beside those of the other
+/// rows.
+template <int kRows>
+void PackRows(const Runs& runs, int64_t elements, int64_t row_bytes, const std::byte* rows,
+              std::byte* out) {
+  ForEachRun(runs, elements, row_bytes, [&](const Run& run, int64_t at) {
+    switch (run.bytes) {
+      case 1:
+        return PackRun<kRows, 1>(run.count, rows + at, row_bytes, out);
+      case 2:
+        return PackRun<kRows, 2>(run.count, rows + at, row_bytes, out);
+      default:
+        return PackRun<kRows, 4>(run.count, rows + at, row_bytes, out);
+    }
+  });
 }
 
 /// Row `row` of kRows rows that PackRows has packed.
 template <int kRows>
 void UnpackRow(const Runs& runs, int64_t elements, int64_t row_bytes, const std::byte* rows,
                int64_t row, std::byte* out) {
-  const int64_t block_bytes =
-      runs.run[0].count * runs.run[0].bytes + runs.run[1].count * runs.run[1].bytes;
-  const int64_t chunk_bytes = 256 / elements * block_bytes;
-  for (int64_t chunk = 0; chunk < row_bytes; chunk += chunk_bytes) {
-    const int64_t end = Min(chunk + chunk_bytes, row_bytes);
-    int64_t skipped = 0;
-    for (const Run& run : runs.run) {
-      for (int64_t block = chunk; block < end; block += block_bytes) {
-        const std::byte* from = rows + row * run.bytes;
-        std::byte* to = out + block + skipped;
-        switch (run.bytes) {
-          case 1:
-            UnpackRun<1>(run.count, from, kRows, to);
-            break;
-          case 2:
-            UnpackRun<2>(run.count, from, kRows * 2, to);
-            break;
-          default:
-            UnpackRun<4>(run.count, from, kRows * 4, to);
-        }
-        rows += run.count * run.bytes * kRows;
-      }
-      skipped += run.count * run.bytes;
-    }
-  }
+  ForEachRun(runs, elements, row_bytes, [&](const Run& run, int64_t at) {
+    for (int i = 0; i < run.count; ++i, rows += kRows * run.bytes)
+      CopyBytes(out + at + i * run.bytes, rows + row * run.bytes, run.bytes);
+  });
 }
 
 }  // namespace
