@@ -129,8 +129,8 @@ Result<std::unique_ptr<KvCache>> KvCache::Create(const ModelConfig& config,
   const size_t sequences = static_cast<size_t>(options.max_sequences);
   try {
     for (Group& group : plan.groups) {
-      // Not cleared: the system hands out pages as positions are first stored.
-      group.bytes.reset(new std::byte[static_cast<size_t>(group.pages * group.page_bytes)]);
+      MOXIE_TRY_ASSIGN(group.bytes,
+                       PageBuffer::Create(group.pages * group.page_bytes, "key-value cache"));
       group.table.resize(static_cast<size_t>(group.slots) * sequences);
       group.references.resize(static_cast<size_t>(group.pages));
       group.free.resize(static_cast<size_t>(group.pages));
@@ -302,8 +302,8 @@ bool KvCache::ReserveIn(Group& group, SequenceId sequence, int64_t length, int64
     if (group.references[static_cast<size_t>(shared)] > 1) {
       if (group.free.empty()) return false;
       const int32_t own = take(last);
-      std::memcpy(group.bytes.get() + own * group.page_bytes,
-                  group.bytes.get() + shared * group.page_bytes,
+      std::memcpy(group.bytes.data() + own * group.page_bytes,
+                  group.bytes.data() + shared * group.page_bytes,
                   static_cast<size_t>(group.page_bytes));
       Unreference(group, shared);
     }
@@ -345,7 +345,7 @@ KvCache::PageRows KvCache::Rows(SequenceId sequence, int64_t layer, int64_t page
                                 int64_t kv_head) const {
   const LayerPlace place = layers_[static_cast<size_t>(layer)];
   const Group& group = groups_[static_cast<size_t>(place.group)];
-  const std::byte* base = group.bytes.get() + Entry(group, sequence, page) * group.page_bytes +
+  const std::byte* base = group.bytes.data() + Entry(group, sequence, page) * group.page_bytes +
                           place.index * shape_.layer_bytes;
   PageRows rows;
   rows.key_stride = shape_.key_row_bytes;

@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "core/dtype.h"
+#include "core/page_buffer.h"
 #include "model/config.h"
 #include "moxie/result.h"
 
@@ -131,11 +132,11 @@ class KvCache {
     int64_t pages = 0;
     int64_t slots = 0;  ///< page-table entries a sequence; page p is in entry p % slots
     int64_t page_bytes = 0;
-    std::unique_ptr<std::byte[]> bytes;  ///< [pages, layers, layer_bytes]
-    std::vector<int32_t> table;          ///< [max_sequences, slots] physical pages
-    std::vector<int32_t> references;     ///< [pages]
-    std::vector<int32_t> free;           ///< unused pages; the last is taken first
-    std::vector<int64_t> first, end;     ///< [max_sequences] pages held: [first, end)
+    PageBuffer bytes;                 ///< [pages, layers, layer_bytes]
+    std::vector<int32_t> table;       ///< [max_sequences, slots] physical pages
+    std::vector<int32_t> references;  ///< [pages]
+    std::vector<int32_t> free;        ///< unused pages; the last is taken first
+    std::vector<int64_t> first, end;  ///< [max_sequences] pages held: [first, end)
   };
   struct LayerPlace {
     int32_t group = 0;
