@@ -21,6 +21,7 @@ namespace {
 
 constexpr size_t kPieces = 4;
 constexpr size_t kPieceTokens = 128;
+constexpr double kUsualPiece = 3;  // A piece diverges at most so many times the median piece.
 
 /// Collects the targets under a GGUF's names.
 class TargetFinder {
@@ -154,6 +155,16 @@ class Disturbance {
   std::vector<std::byte> kept_;
 };
 
+/// The mean without those far above the median. In a mixture the first token of a piece, to which
+/// all others attend, may happen to choose another expert, and all of the piece diverges: by chance
+/// and alike for any error that makes it, which says nothing of the matrix.
+double MeanOfUsual(std::vector<double> pieces) {
+  std::ranges::sort(pieces);
+  const double median = (pieces[(pieces.size() - 1) / 2] + pieces[pieces.size() / 2]) / 2;
+  const auto end = std::ranges::upper_bound(pieces, kUsualPiece * median);
+  return std::accumulate(pieces.begin(), end, 0.0) / static_cast<double>(end - pieces.begin());
+}
+
 }  // namespace
 
 std::vector<ProbeTarget> ProbeTargets(const Model& model) {
@@ -262,7 +273,13 @@ double Prober::DivergenceFromBase() {
     each[row] = KullbackLeibler(std::span(base_).subspan(row * vocab, vocab), base_logs_[row],
                                 std::span(logits_).subspan(row * vocab, vocab));
   });
-  return std::accumulate(each.begin(), each.end(), 0.0) / static_cast<double>(each.size());
+  std::vector<double> pieces;
+  for (auto first = each.cbegin(); const auto& piece : pieces_) {
+    const auto end = first + std::ssize(piece);
+    pieces.push_back(std::accumulate(first, end, 0.0) / static_cast<double>(piece.size()));
+    first = end;
+  }
+  return MeanOfUsual(std::move(pieces));
 }
 
 Result<double> Prober::Measure(std::span<const ProbeTarget> targets, DType type,

@@ -30,11 +30,12 @@ std::vector<ProbeTarget> ProbeTargets(const Model& model);
 
 /// Measures how much errors in single tensors change what a model says: a tensor's weights are
 /// replaced, in memory, by what they would be in another type, and the mean Kullback-Leibler
-/// divergence of all next-token probabilities of a text from the untouched model's is taken. At the
-/// untouched weights that divergence has its minimum, so it is quadratic in small errors, and for
-/// errors that do not know of each other, such as those of rounding, the sum over tensors. Where
-/// errors change which experts are chosen, the divergence jumps, and as many tokens do so as the
-/// errors are large: that part is linear in them.
+/// divergence of all next-token probabilities of a text from the untouched model's is taken, but
+/// for pieces of the text that diverge far more than others. At the untouched weights that
+/// divergence has its minimum, so it is quadratic in small errors, and for errors that do not know
+/// of each other, such as those of rounding, the sum over tensors. Where errors change which
+/// experts are chosen, the divergence jumps, and as many tokens do so as the errors are large: that
+/// part is linear in them.
 ///
 /// Layers before the target are not computed again. The model's weights must lie in memory; they
 /// are back to the last bit when Measure returns.
