@@ -33,11 +33,14 @@ struct BenchArguments {
   std::string profile;    ///< file for the trace, or empty
   std::string replay;     ///< file with a routing, or empty
   bool json = false;
+
+  /// Whether decoding is timed after another context than the prompt.
+  bool apart() const { return decode_context != prompt_tokens; }
 };
 
-/// What the machine allows: nothing decodes faster than it reads the weights, nothing prefills
-/// faster than these kernels multiply out of the cache, and neither is faster than the disk gives
-/// the experts that are missing.
+/// What the machine allows: nothing decodes faster than it reads the weights and what it kept of
+/// the tokens before, nothing prefills faster than these kernels multiply out of the cache, and
+/// neither is faster than the disk gives the experts that are missing.
 struct Bound {
   double memory_bytes_per_s = 0;
   double operations_per_s = 0;
@@ -51,21 +54,27 @@ struct Bound {
 
 /// What is told of a model after it is closed.
 struct About {
-  explicit About(const Model& model)
+  About(const Model& model, int64_t mean_context)
       : threads(model.threads()),
         kernels(model.kernels()),
         main_type(model.main_type()),
         read_method(model.streams_experts() ? model.read_method() : ""),
         load_s(model.load_seconds()),
         operations_per_token(model.operations_per_token()),
-        bytes_per_token(model.bytes_per_token()) {}
+        bytes_per_token(model.bytes_per_token()),
+        cache_bytes_per_token(model.cache_bytes_per_token(mean_context)) {}
 
   int threads;
   std::string kernels, main_type;
   std::string read_method;  ///< empty where no experts are streamed
   double load_s;
-  int64_t operations_per_token, bytes_per_token;
+  int64_t operations_per_token;
+  int64_t bytes_per_token;        ///< of weights that decoding reads,
+  int64_t cache_bytes_per_token;  ///< and of keys and values
 
+  double decode_bytes() const {
+    return static_cast<double>(bytes_per_token + cache_bytes_per_token);
+  }
   bool streams_experts() const { return !read_method.empty(); }
 };
 
@@ -131,9 +140,8 @@ Result<Bound> MeasureBound(std::unique_ptr<Model> model, const About& about, con
   bound.prefill_tokens_per_s =
       slower(static_cast<double>(about.operations_per_token) / bound.operations_per_s,
              bound.prefill_bytes_from_disk, bound.prefill_by_disk);
-  bound.decode_tokens_per_s =
-      slower(static_cast<double>(about.bytes_per_token) / bound.memory_bytes_per_s,
-             bound.decode_bytes_from_disk, bound.decode_by_disk);
+  bound.decode_tokens_per_s = slower(about.decode_bytes() / bound.memory_bytes_per_s,
+                                     bound.decode_bytes_from_disk, bound.decode_by_disk);
   return bound;
 }
 
@@ -230,19 +238,26 @@ std::vector<std::vector<TokenId>> Prompts(const BenchArguments& arguments, int64
   return prompts;
 }
 
-/// A run more, not timed, that records where the time goes.
+/// A run more, not timed, that records where the time goes; two where the answer whose decoding is
+/// timed has another context than the prompt.
 Result<void> MeasureParts(Model& model, Engine& engine, const BenchArguments& arguments,
                           Figures& figures) {
   Profile profile;
   engine.Record(&profile);
+  Together together(engine, model.streams_experts());
+  const int64_t seed = 2 * (arguments.repetitions + 1);
   int64_t first_token = 0;
-  const auto answer = Together(engine, model.streams_experts())
-                          .Run(Prompts(arguments, arguments.prompt_tokens, model.vocab_size(),
-                                       2 * (arguments.repetitions + 1)),
-                               arguments.generate_tokens + 1, [&] { first_token = profile.Now(); });
+  const auto run = [&](int64_t context, int64_t max_tokens) {
+    return together.Run(Prompts(arguments, context, model.vocab_size(), seed), max_tokens,
+                        [&] { first_token = profile.Now(); });
+  };
+  auto answer = run(arguments.prompt_tokens, arguments.apart() ? 1 : arguments.generate_tokens + 1);
+  const int64_t read = first_token;
+  if (answer && arguments.apart())
+    answer = run(arguments.decode_context, arguments.generate_tokens + 1);
   engine.Record(nullptr);
   if (!answer) return answer.error();
-  figures.prefill_parts = SharesOf(profile, 0, first_token);
+  figures.prefill_parts = SharesOf(profile, 0, read);
   figures.decode_parts = SharesOf(profile, first_token, profile.Now());
   return arguments.profile.empty() ? Result<void>()
                                    : WriteFile(arguments.profile, ToChromeTrace(profile));
@@ -292,7 +307,7 @@ Result<Figures> Measure(Model& model, const BenchArguments& arguments) {
   Engine engine(model);
   Figures figures;
   Timer timer(model, engine, figures);
-  const bool apart = arguments.decode_context != arguments.prompt_tokens;
+  const bool apart = arguments.apart();
   // One more than asked for: the first pages the weights in and is not counted. Experts on disk
   // are read in every run, so there the first counts.
   const int64_t first = model.streams_experts() ? 1 : 0;
@@ -344,6 +359,7 @@ std::string ToJson(const About& about, const BenchArguments& arguments, const Fi
                     {"operations_per_token", about.operations_per_token},
                     {"memory_bytes_per_s", figures.bound->memory_bytes_per_s},
                     {"bytes_per_token", about.bytes_per_token},
+                    {"cache_bytes_per_token", about.cache_bytes_per_token},
                     {"disk_bytes_per_s", figures.bound->disk_bytes_per_s},
                     {"prefill_bytes_from_disk", figures.bound->prefill_bytes_from_disk},
                     {"decode_bytes_from_disk", figures.bound->decode_bytes_from_disk}};
@@ -390,11 +406,10 @@ void PrintSpeeds(const About& about, const Figures& figures,
                        : FormatFixed(bound.operations_per_s / 1e9, 0) + " GOP/s with " +
                              about.main_type + " in cache"));
   row("decode",
-      FormatBeside(
-          figures.decode_tokens_per_s, bound.decode_tokens_per_s,
-          bound.decode_by_disk
-              ? from(bound.disk_bytes_per_s, " from disk", bound.decode_bytes_from_disk)
-              : from(bound.memory_bytes_per_s, "", static_cast<double>(about.bytes_per_token))));
+      FormatBeside(figures.decode_tokens_per_s, bound.decode_tokens_per_s,
+                   bound.decode_by_disk
+                       ? from(bound.disk_bytes_per_s, " from disk", bound.decode_bytes_from_disk)
+                       : from(bound.memory_bytes_per_s, "", about.decode_bytes())));
 }
 
 void PrintText(const About& about, const Figures& figures) {
@@ -427,7 +442,7 @@ int Bench(BenchArguments arguments) {
         std::max(arguments.prompt_tokens, arguments.decode_context) + arguments.generate_tokens + 1;
   Result<std::unique_ptr<Model>> model = Model::Open(arguments.model.model, options);
   if (!model) return Fail("bench", model.error());
-  const About about(**model);
+  const About about(**model, arguments.decode_context + arguments.generate_tokens / 2);
   Result<Figures> figures = Measure(**model, arguments);
   if (!figures) return Fail("bench", arguments.model.model, figures.error());
   if (arguments.sequences == 1) {

@@ -177,8 +177,11 @@ class Model {
   std::string_view read_method() const;  ///< "io_uring, O_DIRECT", "pread, page cache", ...
 
   /// Bytes of weights that one decoded token reads, at least: the bound of decoding speed is the
-  /// memory's bandwidth divided by this.
+  /// memory's bandwidth divided by this and, after a long context, cache_bytes_per_token.
   int64_t bytes_per_token() const;
+
+  /// Bytes of keys and values that a token reads which is decoded after `context` others.
+  int64_t cache_bytes_per_token(int64_t context) const;
 
   /// Multiplications and additions with weights that one token of a long prompt takes, attention's
   /// own (which grow with the context) left out.

@@ -63,6 +63,17 @@ int64_t Model::bytes_per_token() const {
   return WorkPerToken(parts_->config, parts_->weights).TotalBytes();
 }
 
+int64_t Model::cache_bytes_per_token(int64_t context) const {
+  const KvCache& cache = *parts_->cache;
+  const bool latent = parts_->config.attention.latent.kv_rank > 0;  // Values lie in keys' rows.
+  const int64_t width = cache.key_width() + (latent ? 0 : cache.value_width());
+  const int64_t row_bytes = cache.kv_heads() * BytesOf(cache.type(), width).value_or(0);
+  int64_t rows = 0;
+  for (const LayerConfig& layer : parts_->config.layers)
+    rows += layer.window > 0 ? std::min(layer.window, context) : context;
+  return rows * row_bytes;
+}
+
 int64_t Model::operations_per_token() const {
   int64_t sum = 0;
   for (const auto& [type, products] : WorkPerToken(parts_->config, parts_->weights).layers)
