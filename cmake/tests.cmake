@@ -81,6 +81,6 @@ add_test(NAME docs.names_exist COMMAND ${CMAKE_SOURCE_DIR}/scripts/python ${CMAK
 # become the whole program's copy of it, which older processors cannot run.
 if(CMAKE_SYSTEM_PROCESSOR MATCHES "x86_64|AMD64" AND NOT MOXIE_SANITIZE AND CMAKE_NM)
   add_test(NAME KernelSets.DefineNoWeakSymbols
-           COMMAND sh -c "! '${CMAKE_NM}' -A --defined-only amx/*.o avx2/*.o avx512/*.o | grep ' [VWu] '"
+           COMMAND sh -c "! '${CMAKE_NM}' -A --defined-only amx/*.o avx2/*.o avx512/*.o avx512_bf16/*.o | grep ' [VWu] '"
            WORKING_DIRECTORY ${CMAKE_BINARY_DIR}/CMakeFiles/moxie_library.dir/src/kernels)
 endif()

@@ -183,9 +183,10 @@ void AddRunOptions(CLI::App& command, ModelArguments& arguments) {
                   "Instruction set of the arithmetic; auto takes the fastest that works here")
       ->type_name("SET")
       ->default_str("auto")
-      ->check(CLI::IsMember(
-                  {"auto", "scalar", "avx2", "avx512", "amx", "neon", "neon_dot", "neon_i8mm"})
-                  .description("auto, scalar, avx2, avx512, amx, neon, neon_dot, neon_i8mm"))
+      ->check(CLI::IsMember({"auto", "scalar", "avx2", "avx512", "avx512_bf16", "amx", "neon",
+                             "neon_dot", "neon_i8mm"})
+                  .description(
+                      "auto, scalar, avx2, avx512, avx512_bf16, amx, neon, neon_dot, neon_i8mm"))
       ->group(kModelGroup);
   command
       .add_flag("--batch-invariant", arguments.batch_invariant,

@@ -78,9 +78,9 @@ CpuFeatures Detect() {
       Bit(leaf7.ebx, 16) && Bit(leaf7.ebx, 17) && Bit(leaf7.ebx, 30) && Bit(leaf7.ebx, 31);
   const bool vnni = Bit(leaf7.ecx, 11);
   features.avx512 = features.avx2 && saves(kZmm) && f_dq_bw_vl && vnni;
-  const bool bf16 = Bit(leaf7_1.eax, 5);
+  features.avx512_bf16 = features.avx512 && Bit(leaf7_1.eax, 5);
   const bool tiles = Bit(leaf7.edx, 24) && Bit(leaf7.edx, 22) && Bit(leaf7.edx, 25);
-  features.amx = features.avx512 && bf16 && tiles && saves(kTiles) && TilesPermitted();
+  features.amx = features.avx512_bf16 && tiles && saves(kTiles) && TilesPermitted();
   return features;
 }
 

@@ -6,8 +6,9 @@ namespace moxie {
 /// registers the system does not save, or whose use the kernel refuses, is not usable.
 struct CpuFeatures {
   // x86-64
-  bool avx2 = false;    ///< AVX2, FMA and F16C
-  bool avx512 = false;  ///< AVX-512 F, BW, DQ, VL and VNNI, with FMA and F16C
+  bool avx2 = false;         ///< AVX2, FMA and F16C
+  bool avx512 = false;       ///< AVX-512 F, BW, DQ, VL and VNNI, with FMA and F16C
+  bool avx512_bf16 = false;  ///< that and its BF16 extension
   /// AMX tiles with int8 and bfloat16 products, the kernel's permission to use them, and AVX-512 as
   /// above with BF16
   bool amx = false;

@@ -10,6 +10,7 @@
 #include "kernels/amx/amx.h"
 #include "kernels/avx2/avx2.h"
 #include "kernels/avx512/avx512.h"
+#include "kernels/avx512_bf16/avx512_bf16.h"
 #elif defined(__aarch64__)
 #include "kernels/neon/neon.h"
 #include "kernels/neon_dot/neon_dot.h"
@@ -64,6 +65,21 @@ constexpr TiledAttention kAvx512Attention = {
     .attend = avx512::Attend,
 };
 constexpr KernelSet kAvx512 = WithAttention(kAvx512BatchInvariant, kAvx512Attention);
+
+constexpr KernelSet kAvx512Bf16BatchInvariant = [] {
+  KernelSet set = kAvx512BatchInvariant;
+  set.name = "avx512_bf16";
+  set.usable = [] { return UsableCpuFeatures().avx512_bf16; };
+  set.needs = "AVX-512 F, BW, DQ, VL, VNNI and BF16";
+  return set;
+}();
+constexpr KernelSet kAvx512Bf16 = [] {
+  KernelSet set = WithAttention(kAvx512Bf16BatchInvariant, kAvx512Attention);
+  set.activation_format = avx512_bf16::FormatOfActivations;
+  set.convert_activations = avx512_bf16::ConvertActivations;
+  set.matmul = avx512_bf16::MatMul;
+  return set;
+}();
 
 constexpr KernelSet kAmxBatchInvariant = [] {
   KernelSet set = kAvx512BatchInvariant;
@@ -123,6 +139,7 @@ std::span<const KernelSet* const> AllKernelSets() {
 #if defined(__x86_64__)
     &kAvx2,
     &kAvx512,
+    &kAvx512Bf16,
     &kAmx,
 #elif defined(__aarch64__)
     &kNeon,

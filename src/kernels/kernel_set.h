@@ -82,7 +82,7 @@ struct TiledAttention {
 /// aligned as float (64 bytes is best); weights and cache rows may lie anywhere, but for float32
 /// and half rows, which are aligned as their elements.
 struct KernelSet {
-  std::string_view name;   ///< "scalar", "avx2", "avx512", "amx", "neon", "neon_dot", "neon_i8mm"
+  std::string_view name;   ///< "scalar", "avx2", "avx512", "avx512_bf16", "amx", "neon", ..
   bool (*usable)();        ///< asks the processor (and for AMX the kernel) once; thread-safe
   std::string_view needs;  ///< what `usable` asks for, in words
 

@@ -196,9 +196,13 @@ std::vector<Shape> ShapesOf(DType type) {
   }
 }
 
-/// Whether the set's form is bfloat16, not integers.
-bool IsBfloat16(const KernelSet& set, const ActivationFormat& format) {
-  return set.name == "amx" && format.panel > 1;
+bool IsFloat(DType type) {
+  return type == DType::kF32 || type == DType::kF16 || type == DType::kBF16;
+}
+
+/// Whether the set's form is one bfloat16 number, not integers or two of them.
+bool IsBfloat16(DType type, const KernelSet& set, const ActivationFormat& format) {
+  return set.name == "amx" && format.panel > 1 && type != DType::kBF16;
 }
 
 /// How far a set may be from the exact product of row `w` and activations `x`.
@@ -214,8 +218,11 @@ bool IsBfloat16(const KernelSet& set, const ActivationFormat& format) {
 /// bfloat16 has 8 significant bits: a weight, which float32 rounds before, errs by at
 /// most 2^-8 + 2^-23 of itself, an activation by 2^-8, so a product by 2^-7 + 2^-16 + 2^-22 of
 /// itself; products are exact in float32.
-double Tolerance(const FormatCase& format, const KernelSet& set, bool bfloat16, const float* w,
-                 const float* x, int64_t cols) {
+///
+/// Float weights meet float32 activations, or bfloat16 ones those split in two, which err by 2^-17
+/// of themselves and have two terms each.
+double Tolerance(const FormatCase& format, const KernelSet& set, const ActivationFormat& form,
+                 const float* w, const float* x, int64_t cols) {
   double magnitude = 0;
   double products = 0;
   double steps = 0;
@@ -236,7 +243,9 @@ double Tolerance(const FormatCase& format, const KernelSet& set, bool bfloat16, 
     steps += weight_sum * std::max(bytes / 127, values[31] / 32600) * (0.5 + 0x1p-7);
   }
   const double sums = (static_cast<double>(cols) + 4) * 0x1p-24 * magnitude;
-  return sums + (bfloat16 ? (0x1p-7 + 0x1p-16 + 0x1p-22) * products : steps);
+  if (IsFloat(format.type)) return form.panel > 1 ? 2 * sums + 0x1p-17 * products : sums;
+  return sums +
+         (IsBfloat16(format.type, set, form) ? (0x1p-7 + 0x1p-16 + 0x1p-22) * products : steps);
 }
 
 class MatMulTest : public testing::TestWithParam<size_t> {
@@ -271,7 +280,7 @@ TEST_P(MatMulTest, EverySetIsNearTheExactProduct) {
             want += static_cast<double>(w[i]) * static_cast<double>(xt[i]);
           }
           ASSERT_NEAR(static_cast<double>(out[static_cast<size_t>(t * shape.rows + r)]), want,
-                      Tolerance(format_, set, IsBfloat16(set, form), w, xt, shape.cols))
+                      Tolerance(format_, set, form, w, xt, shape.cols))
               << "token " << t << " row " << r;
         }
       }
@@ -296,7 +305,9 @@ TEST_P(MatMulTest, IntegerSumsAreExact) {
       const Case c = MakeCase(format_, shape.rows, shape.cols, 1, random_);
       std::vector<float> x(static_cast<size_t>(shape.tokens * shape.cols));
       for (float& v : x) v = static_cast<float>(random_.Integer(-9, 9));
-      const float peak = IsBfloat16(set, form) ? 32512 : set.name == "avx2" ? 32767 : 32599;
+      const float peak = IsBfloat16(format_.type, set, form) ? 32512
+                         : set.name == "avx2"                ? 32767
+                                                             : 32599;
       for (int64_t t = 0; t < shape.tokens; ++t) {
         for (int64_t i = 0; i + 32 <= shape.cols; i += 32) {
           float* group = x.data() + t * shape.cols + i;

@@ -8,8 +8,8 @@
 /// Where many tokens are computed together, activations are rounded to bfloat16 and multiplied with
 /// weights that are rounded to it with their scales (bfloat16.h); sums are float32. With the
 /// AVX-512 set's activations, results are that set's, bit for bit: tiles find the integer sums of
-/// 16 tokens and more. Those are what the batch-invariant twin always asks for. Float weights meet
-/// float32 activations as there.
+/// 16 tokens and more. Those are what the batch-invariant twin always asks for. Weights that are
+/// bfloat16 already meet activations in two parts (pairs.h), other float weights float32 ones.
 ///
 /// Nothing in this folder may be called unless UsableCpuFeatures().amx.
 namespace moxie::amx {

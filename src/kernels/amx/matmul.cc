@@ -1,9 +1,11 @@
 #include "kernels/amx/amx.h"
 #include "kernels/amx/bfloat16.h"
+#include "kernels/amx/pairs.h"
 #include "kernels/amx/tiles.h"
 #include "kernels/avx512/avx512.h"
 #include "kernels/avx512/integer_product.h"
 #include "kernels/avx512/matmul_integer.h"
+#include "kernels/avx512_bf16/pairs.h"
 
 namespace moxie::amx {
 namespace {
@@ -89,6 +91,7 @@ struct TileUnit {
 }  // namespace
 
 ActivationFormat FormatOfActivations(DType weights, int64_t cols, int64_t tokens) {
+  if (HasPairsProduct(weights, cols, tokens)) return avx512_bf16::FormatOfPairs(cols);
   if (tokens < kLeastPanelTokens || !HasBfloat16Product(weights, cols))
     return avx512::FormatOfActivations(weights, cols, tokens);
   return {.id = kPanels, .row_bytes = 2 * cols, .panel = kPanelTokens, .slice = kTileColumns};
@@ -98,6 +101,8 @@ void ConvertActivations(const ActivationFormat& format, int64_t cols, const floa
                         int64_t count, std::byte* out) {
   if (format.id == kPanels) {
     ConvertPanel(cols, rows, count, out);
+  } else if (format.id == avx512_bf16::kPairs) {
+    avx512_bf16::ConvertPairs(cols, rows, count, out);
   } else {
     avx512::ConvertActivations(format, cols, rows, count, out);
   }
@@ -108,6 +113,8 @@ void MatMul(const ActivationFormat& format, const WeightMatrix& weights, int64_t
             int64_t out_stride) {
   if (format.id == kPanels) {
     Bfloat16MatMul(weights, row_begin, row_end, activations, tokens, out, out_stride);
+  } else if (format.id == avx512_bf16::kPairs) {
+    MatMulOfPairs(weights, row_begin, row_end, activations, tokens, out, out_stride);
   } else if (tokens >= kTokens && avx512::HasIntegerProduct(weights.type)) {
     avx512::MatMulWith<TileUnit>(weights, row_begin, row_end, activations, tokens, out, out_stride);
   } else {

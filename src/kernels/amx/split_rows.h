@@ -2,19 +2,18 @@
 
 #include "kernels/amx/tiles.h"
 #include "kernels/avx512/floats.h"
+#include "kernels/avx512_bf16/split.h"
 #include "kernels/lanes/attention.h"
 
-// Keys, values and queries as tiles. A float32 number is split in two of bfloat16, high and low, 16
-// significant bits together; of two such numbers' product all but low times low is added up:
-//
-//   x = high + low + e,  |e| <= 2^-17 |x|,  |low| <= 2^-8 |x|
-//
-// so that it errs by at most 2^-15 of itself. A binary16 number's e is 0.
+// Keys, values and queries as tiles. A float32 number is split in two (avx512_bf16/split.h); of two
+// such numbers' product all but low times low is added up, so that it errs by at most 2^-15 of
+// itself. A binary16 number's e is 0.
 
 namespace moxie::amx {
 namespace {
 
 using avx512::Floats;
+using avx512_bf16::HighOf;
 using lanes::Min;
 
 constexpr int64_t kLanes = 16;  // Queries of a panel, rows or dimensions of a tile.
@@ -23,12 +22,6 @@ constexpr int64_t kTileBytes = 1024;
 constexpr int64_t kSplitBytes = 2 * kTileBytes;  // The high parts, then the low ones.
 
 MOXIE_INLINE int64_t RoundUp(int64_t n, int64_t unit) { return (n + unit - 1) / unit * unit; }
-
-/// The nearest bfloat16 number; what it leaves of x is exact in float32.
-MOXIE_INLINE __m512 HighOf(__m512 x) {
-  const __m512i rounded = _mm512_add_epi32(_mm512_castps_si512(x), _mm512_set1_epi32(0x8000));
-  return _mm512_castsi512_ps(_mm512_and_si512(rounded, _mm512_set1_epi32(-0x10000)));
-}
 
 /// Pairs of bfloat16 numbers: the high parts, and the low ones, rounded.
 MOXIE_INLINE void SplitPairs(__m512 even, __m512 odd, __m512i& high, __m512i& low) {

@@ -6,7 +6,7 @@
 /// bytes, 16 rows side by side, and multiplied with activations of bytes and some high bytes
 /// (lanes/activation_chunk.h) by vpdpbusd; sums within a scale group are exact integers, the rest
 /// is float32 in one fixed order, so one token and many give bit-equal results. Float weights meet
-/// float32 activations: vdpbf16ps would round those to 8 bits and flush subnormals.
+/// float32 activations.
 ///
 /// The functions are KernelSet's; kernel_set.cc puts them into its table. Nothing in this folder
 /// may be called unless UsableCpuFeatures().avx512.

@@ -98,6 +98,7 @@ template <class Vector>
 #undef _mm512_srai_epi32
 
 using __mmask16 = uint16_t;
+#define __m512bh __m512i  // Of which only casts speak.
 enum _MM_PERM_ENUM : int {};
 
 #define _mm512_shuffle_i64x2(a, b, order) _mm512_shuffle_i32x4(a, b, order)
@@ -201,6 +202,26 @@ MOXIE_EMULATED __m512i _mm512_cvtne2ps_pbh(__m512 high, __m512 low) {
   moxie::emulated::Lanes<uint16_t, 32> out;
   for (int i = 0; i < 16; ++i) out.at[i] = round(first.at[i]), out.at[16 + i] = round(second.at[i]);
   return moxie::emulated::VectorOf<__m512i>(out);
+}
+
+/// The odd numbers' products first, each rounded as a sum of float64 (vdpbf16ps: subnormals are
+/// zeros).
+MOXIE_EMULATED __m512 _mm512_dpbf16_ps(__m512 sums, __m512i a, __m512i b) {
+  const auto number = [](uint32_t bits) {
+    if ((bits & 0x7f800000u) == 0) bits &= 0x80000000u;
+    float x = 0;
+    std::memcpy(&x, &bits, 4);
+    return static_cast<double>(x);
+  };
+  const auto x = moxie::emulated::LanesOf<uint32_t>(a), y = moxie::emulated::LanesOf<uint32_t>(b);
+  auto out = moxie::emulated::LanesOf<float>(sums);
+  for (int i = 0; i < 16; ++i) {
+    const double odd = number(x.at[i] & 0xffff0000u) * number(y.at[i] & 0xffff0000u);
+    const double even = number(x.at[i] << 16) * number(y.at[i] << 16);
+    const auto sum = static_cast<float>(static_cast<double>(out.at[i]) + odd);
+    out.at[i] = static_cast<float>(static_cast<double>(sum) + even);
+  }
+  return moxie::emulated::VectorOf<__m512>(out);
 }
 
 #undef MOXIE_EMULATED
