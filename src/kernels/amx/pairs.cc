@@ -42,8 +42,7 @@ class Rows {
 
   /// 32 columns from `col` on, good until the next call.
   Tile At(int64_t col) {
-    if (row_ + kLanes <= row_end_)
-      return {weights_.row(row_) + 2 * col, weights_.row_stride};
+    if (row_ + kLanes <= row_end_) return {weights_.row(row_) + 2 * col, weights_.row_stride};
     for (int64_t r = 0; r < kLanes; ++r) {
       CopyBytes(whole_ + r * kTileRowBytes, weights_.row(Min(row_ + r, row_end_ - 1)) + 2 * col,
                 kTileRowBytes);

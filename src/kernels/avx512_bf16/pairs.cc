@@ -12,7 +12,7 @@ using lanes::CopyBytes;
 using lanes::Min;
 
 constexpr int64_t kLanes = Floats::kLanes;
-constexpr int64_t kRows = 8;                     // With kPanels, sums fill the registers.
+constexpr int64_t kRows = 8;  // With kPanels, sums fill the registers.
 constexpr int64_t kPanels = 3;
 
 /// Up to 32 floats, then zeros, as pairs of bfloat16 numbers.
@@ -27,11 +27,12 @@ MOXIE_INLINE void SplitPairs(const float* x, int64_t n, __m512& high, __m512& lo
   low = pairs(_mm512_sub_ps(first, first_high), _mm512_sub_ps(second, second_high));
 }
 
-/// The sums of R rows and P panels, tokens in lanes. Where the rows' successors lie (`ahead`), their
-/// memory is asked for.
+/// The sums of R rows and P panels, tokens in lanes. Where the rows' successors lie (`ahead`),
+/// their memory is asked for.
 template <int R, int P>
 MOXIE_INLINE void MultiplyTile(const std::byte* const* rows, const std::byte* panels,
-                               int64_t panel_bytes, int64_t pairs, const std::byte* ahead, float* sums) {
+                               int64_t panel_bytes, int64_t pairs, const std::byte* ahead,
+                               float* sums) {
   __m512 sum[R][P];
   MOXIE_UNROLL
   for (int r = 0; r < R; ++r) {
@@ -70,11 +71,12 @@ MOXIE_INLINE void MultiplyTile(const std::byte* const* rows, const std::byte* pa
 /// `count` of 16 rows and up to `tokens` tokens of P panels.
 template <int P>
 void MultiplyRows(const std::byte* const (&rows)[kLanes], int64_t count, const std::byte* panels,
-                  int64_t panel_bytes, int64_t pairs, const std::byte* ahead, int64_t tokens, float* out,
-                  int64_t out_stride) {
+                  int64_t panel_bytes, int64_t pairs, const std::byte* ahead, int64_t tokens,
+                  float* out, int64_t out_stride) {
   alignas(64) float sums[P * kLanes * kPairTokens];
   for (int64_t r = 0; r < Min(kLanes, count); r += kRows)
-    MultiplyTile<kRows, P>(rows + r, panels, panel_bytes, pairs, ahead + r * pairs * 4, sums + r * kPairTokens);
+    MultiplyTile<kRows, P>(rows + r, panels, panel_bytes, pairs, ahead + r * pairs * 4,
+                           sums + r * kPairTokens);
   for (int64_t p = 0; p < P; ++p) {
     __m512 v[kLanes];
     MOXIE_UNROLL
@@ -123,7 +125,8 @@ void MatMulOfPairs(const WeightMatrix& weights, int64_t row_begin, int64_t row_e
                               : left == 2     ? MultiplyRows<2>
                                               : MultiplyRows<1>;
         multiply(rows, row_end - row, panels + t / kPairTokens * panel_bytes, panel_bytes,
-                 weights.cols / 2, rows[0] + kLanes * weights.row_stride, end - t, out + t * out_stride + row, out_stride);
+                 weights.cols / 2, rows[0] + kLanes * weights.row_stride, end - t,
+                 out + t * out_stride + row, out_stride);
       }
     }
   }
