@@ -55,10 +55,15 @@ bool MadeByAmd() {
          std::memcmp(name, "HygonGenuine", sizeof(name)) == 0;
 }
 
+/// CPUID's family, base and extended: 25 is Zen 3 and Zen 4, 26 Zen 5.
+uint32_t Family(uint32_t signature) {
+  return ((signature >> 8) & 0xf) + ((signature >> 20) & 0xff);
+}
+
 CpuFeatures Detect() {
   CpuFeatures features;
-  features.reads_ahead = MadeByAmd();
   const Registers leaf1 = Cpuid(1, 0);
+  features.reads_ahead = MadeByAmd() && Family(leaf1.eax) <= 25;
   const bool fma = Bit(leaf1.ecx, 12);
   const bool system_saves = Bit(leaf1.ecx, 27);  // OSXSAVE
   const bool avx = Bit(leaf1.ecx, 28);
