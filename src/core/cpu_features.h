@@ -12,8 +12,8 @@ struct CpuFeatures {
   /// AMX tiles with int8 and bfloat16 products, the kernel's permission to use them, and AVX-512 as
   /// above with BF16
   bool amx = false;
-  /// The processor itself reads a plain stream ahead as fast as memory gives it (AMD's up to Zen 4),
-  /// so that asking for it takes misses that the first-level cache could use.
+  /// The processor itself reads a plain stream ahead as fast as memory gives it (AMD's up to Zen
+  /// 4), so that asking for it takes misses that the first-level cache could use.
   bool reads_ahead = false;
   // aarch64
   bool neon_dot = false;   ///< the int8 dot product of Armv8.2

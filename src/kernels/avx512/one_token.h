@@ -123,12 +123,45 @@ MOXIE_INLINE __m512i SumQuarters(const __m512i (&v)[4]) {
   return _mm512_add_epi32(_mm512_unpacklo_epi64(v01, v23), _mm512_unpackhi_epi64(v01, v23));
 }
 
+/// The codes of 128 columns of kLanes rows, to be read where they are needed.
+template <class Format>
+struct CodesOfStep {
+  template <class Chunk>
+  MOXIE_MEMBER void Unpack(const Chunk&, int) {}
+  template <class Chunk>
+  MOXIE_MEMBER Halves Of(const Chunk& chunk, int r, int step) const {
+    return UnsignedCodes<Format>(chunk[r], step);
+  }
+};
+
+/// Read before, in a loop: what looks up codes, written out for each row, would not fit the
+/// instruction cache.
+template <x86::IsLookedUp Format>
+struct CodesOfStep<Format> {
+  alignas(64) uint8_t codes[kLanes][kStepElements];
+
+  template <class Chunk>
+  MOXIE_MEMBER void Unpack(const Chunk& chunk, int step) {
+    for (int r = 0; r < kLanes; ++r) {
+      const Halves halves = UnsignedCodes<Format>(chunk[r], step);
+      _mm512_store_si512(codes[r], halves.first);
+      _mm512_store_si512(codes[r] + 64, halves.second);
+    }
+  }
+  template <class Chunk>
+  MOXIE_MEMBER Halves Of(const Chunk&, int r, int) const {
+    return {.first = _mm512_load_si512(codes[r]), .second = _mm512_load_si512(codes[r] + 64)};
+  }
+};
+
 /// `sum` and the terms of 128 columns of the selected chunk of kLanes rows.
 template <class Format, bool kHasHigh, class Chunk>
 MOXIE_INLINE __m512 AddStep(__m512 sum, const Chunk& chunk, const RowScales& scales,
                             const ActivationChunk& x, int step) {
   constexpr int kSums = 32 / Format::kGroup;  // of each 32 columns
   const auto xs = ActivationStep<kHasHigh>::Load(x, step);
+  CodesOfStep<Format> codes_of_step;
+  codes_of_step.Unpack(chunk, step);
   __m512i integers[kSums][4];
   MOXIE_UNROLL
   for (int k = 0; k < 4; ++k) {
@@ -136,7 +169,7 @@ MOXIE_INLINE __m512 AddStep(__m512 sum, const Chunk& chunk, const RowScales& sca
     __m512i products[kSums][4];
     MOXIE_UNROLL
     for (int r = 0; r < 4; ++r) {
-      const Halves codes = UnsignedCodes<Format>(chunk[4 * k + r], step);
+      const Halves codes = codes_of_step.Of(chunk, 4 * k + r, step);
       if constexpr (kSums == 1) {
         products[0][r] = ProductsOfBoth(codes, xs);
       } else {

@@ -9,3 +9,6 @@
 #define MOXIE_UNROLL _Pragma("GCC unroll 16")
 #endif
 #define MOXIE_INLINE static inline __attribute__((always_inline, unused))
+
+/// The same for members of an object.
+#define MOXIE_MEMBER inline __attribute__((always_inline))

@@ -24,6 +24,7 @@
 //              high ones (optional); the codes are those themselves, or kOffset + kValues[those]
 //   NibblePairs  where those of elements 64 * i .. 64 * i + 63 lie, if in 32 bytes: the first half
 //              in the low nibbles (optional)
+//   kIsLookedUp  where Codes looks them up one by one, in a codebook
 //   kSixBitScales  where scales and mins are packed as in Q4_K (optional)
 //   kBeginsWithHalves  where a block is 32 elements and begins with a binary16 scale and, with
 //              kHasMin, a binary16 min

@@ -8,6 +8,12 @@
 namespace moxie::lanes {
 namespace {
 
+/// What all formats with a codebook have.
+template <class Block, int group, int bits, int offset>
+struct LookedUp : Format<Block, group, bits, offset> {
+  static constexpr bool kIsLookedUp = true;
+};
+
 /// Negates byte i where bit i of `signs` is set, and adds `offset`.
 template <class L>
 MOXIE_INLINE IntsOf<L> WithSigns(IntsOf<L> magnitudes, uint32_t signs, int offset) {
@@ -15,36 +21,44 @@ MOXIE_INLINE IntsOf<L> WithSigns(IntsOf<L> magnitudes, uint32_t signs, int offse
   return L::Add8(L::Sub8(L::Xor(magnitudes, masks), masks), L::Set8(offset));
 }
 
-/// Nibble 2j of 4 bytes to byte 2j, and so on: 8 nibbles in order, low first.
-MOXIE_INLINE uint64_t SpreadNibbles(uint32_t nibbles) {
-  uint64_t spread = 0;
-  for (int j = 0; j < 8; ++j) spread |= static_cast<uint64_t>((nibbles >> (4 * j)) & 15) << (8 * j);
-  return spread;
+/// Bytes of seven signs, completed by an eighth that makes each byte's number of signs even.
+template <class Word>
+MOXIE_INLINE Word WithEvenSigns(Word bytes) {
+  // Only bit 0 of each byte counts: it is met by no bit of another byte.
+  Word parity = bytes ^ bytes >> 4;
+  parity ^= parity >> 2;
+  parity ^= parity >> 1;
+  constexpr auto kFirstBits = static_cast<Word>(0x0101010101010101);
+  return bytes | (parity & kFirstBits) << 7;
 }
 
-/// 28 bits of signs as four groups of 8, the eighth making each group's number of signs even.
+/// 28 bits of signs as four groups of 8.
 MOXIE_INLINE uint32_t EvenSignsOf4(uint32_t bits) {
-  uint32_t signs = 0;
-  for (int k = 0; k < 4; ++k) {
-    const uint32_t seven = (bits >> (7 * k)) & 127;
-    const auto parity = static_cast<uint32_t>(__builtin_parity(seven));
-    signs |= (seven | parity << 7) << (8 * k);
-  }
-  return signs;
+  return WithEvenSigns((bits & 0x7f) | (bits & 0x7f << 7) << 1 | (bits & 0x7f << 14) << 2 |
+                       (bits & 0x7f << 21) << 3);
+}
+
+/// The same of seven bits in each 16.
+MOXIE_INLINE uint32_t EvenSignsOf4(uint64_t words) {
+  uint64_t signs = WithEvenSigns(words);
+  signs = (signs | signs >> 8) & 0x0000ffff0000ffff;
+  return static_cast<uint32_t>(signs | signs >> 16);
 }
 
 /// Four points of a codebook of 8 dimensions, or eight of one of 4.
 template <class L, class Codebook>
 MOXIE_INLINE IntsOf<L> Points(const Codebook& book, const uint32_t (&index)[4]) {
-  uint64_t points[4];
-  for (int k = 0; k < 4; ++k) points[k] = LoadU64(reinterpret_cast<Bytes>(&book) + 8 * index[k]);
-  return L::Load(points);
+  const auto at = [&](int k) __attribute__((always_inline)) {
+    return LoadU64(reinterpret_cast<Bytes>(&book) + 8 * index[k]);
+  };
+  return L::Set64(at(0), at(1), at(2), at(3));
 }
 template <class L, class Codebook>
 MOXIE_INLINE IntsOf<L> Points(const Codebook& book, const uint32_t (&index)[8]) {
-  uint32_t points[8];
-  for (int k = 0; k < 8; ++k) points[k] = LoadU32(reinterpret_cast<Bytes>(&book) + 4 * index[k]);
-  return L::Load(points);
+  const auto at = [&](int k) __attribute__((always_inline)) {
+    return LoadU32(reinterpret_cast<Bytes>(&book) + 4 * index[k]);
+  };
+  return L::Set32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
 }
 
 /// (d * (0.5 + code)) * factor
@@ -61,13 +75,15 @@ MOXIE_INLINE IntsOf<L> TopNibbles(Bytes p, int stride) {
   return L::Load(codes);
 }
 
+/// The eight nibbles in order, low first.
 template <class L>
 MOXIE_INLINE IntsOf<L> NibblesToLanes(uint32_t nibbles) {
-  return L::FromBytes(SpreadNibbles(nibbles));
+  const IntsOf<L> all = L::Set32(static_cast<int>(nibbles));
+  return L::And(L::Right32(all, L::template Multiples<4>()), L::Set32(15));
 }
 
 template <class L>
-struct UnpackIQ2_XXS : Format<BlockIQ2_XXS, 32, 7, 43> {
+struct UnpackIQ2_XXS : LookedUp<BlockIQ2_XXS, 32, 7, 43> {
   MOXIE_INLINE void Scales(Bytes chunk, int, FloatsOf<L>& scale, FloatsOf<L>&) {
     scale = ScalesWithHalf<L>(L::HalfAt(chunk),
                               TopNibbles<L>(chunk + offsetof(BlockIQ2_XXS, q) + 4, 8), 0.25f);
@@ -82,7 +98,7 @@ struct UnpackIQ2_XXS : Format<BlockIQ2_XXS, 32, 7, 43> {
 
 /// IQ2_XS and IQ2_S: a scale of four bits for 16 elements.
 template <class L, class Block>
-struct ScaledPoints : Format<Block, 16, 7, 43> {
+struct ScaledPoints : LookedUp<Block, 16, 7, 43> {
   MOXIE_INLINE void Scales(Bytes chunk, int half, FloatsOf<L>& scale, FloatsOf<L>&) {
     const uint32_t nibbles = LoadU32(chunk + offsetof(Block, scales) + 4 * half);
     scale = ScalesWithHalf<L>(L::HalfAt(chunk), NibblesToLanes<L>(nibbles), 0.25f);
@@ -93,14 +109,11 @@ template <class L>
 struct UnpackIQ2_XS : ScaledPoints<L, BlockIQ2_XS> {
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(BlockIQ2_XS, q) + 8 * i;
+    const uint64_t codes = LoadU64(q);
     uint32_t index[4];
-    uint32_t bits = 0;
-    for (int k = 0; k < 4; ++k) {
-      const uint32_t code = LoadU16(q + 2 * k);
-      index[k] = code & 511;
-      bits |= (code >> 9) << (7 * k);
-    }
-    return WithSigns<L>(Points<L>(kIq2XsGrid, index), EvenSignsOf4(bits), UnpackIQ2_XS::kOffset);
+    for (int k = 0; k < 4; ++k) index[k] = static_cast<uint32_t>(codes >> (16 * k)) & 511;
+    const uint32_t signs = EvenSignsOf4(codes >> 9 & 0x007f007f007f007f);
+    return WithSigns<L>(Points<L>(kIq2XsGrid, index), signs, UnpackIQ2_XS::kOffset);
   }
 };
 
@@ -117,7 +130,7 @@ struct UnpackIQ2_S : ScaledPoints<L, BlockIQ2_S> {
 };
 
 template <class L>
-struct UnpackIQ3_XXS : Format<BlockIQ3_XXS, 32, 7, 62> {
+struct UnpackIQ3_XXS : LookedUp<BlockIQ3_XXS, 32, 7, 62> {
   MOXIE_INLINE void Scales(Bytes chunk, int, FloatsOf<L>& scale, FloatsOf<L>&) {
     scale = ScalesWithHalf<L>(L::HalfAt(chunk),
                               TopNibbles<L>(chunk + offsetof(BlockIQ3_XXS, scales), 4), 0.5f);
@@ -131,7 +144,7 @@ struct UnpackIQ3_XXS : Format<BlockIQ3_XXS, 32, 7, 62> {
 };
 
 template <class L>
-struct UnpackIQ3_S : Format<BlockIQ3_S, 32, 5, 15> {
+struct UnpackIQ3_S : LookedUp<BlockIQ3_S, 32, 5, 15> {
   MOXIE_INLINE void Scales(Bytes chunk, int, FloatsOf<L>& scale, FloatsOf<L>&) {
     const IntsOf<L> codes = NibblesToLanes<L>(LoadU32(chunk + offsetof(BlockIQ3_S, scales)));
     scale = Scaled<L>(L::HalfAt(chunk), L::Or(L::Left32(codes, 1), L::Set32(1)));
@@ -146,21 +159,18 @@ struct UnpackIQ3_S : Format<BlockIQ3_S, 32, 5, 15> {
   }
 };
 
-/// 8 * point + delta + 9 of IQ1: bit k of `negative` gives group k's delta, -1 or 1.
+/// 8 * point + delta + 9 of IQ1: byte k of `negative` is 255 where group k's delta is -1, not 1.
 template <class L>
 MOXIE_INLINE IntsOf<L> ShiftedPoints(const uint32_t (&index)[4], uint32_t negative) {
   const IntsOf<L> points = Points<L>(kIq1Grid, index);
-  int64_t delta[4];
-  for (int k = 0; k < 4; ++k) {
-    delta[k] = int64_t{0x0101010101010101} * (((negative >> k) & 1) != 0 ? 8 : 10);
-  }
+  const IntsOf<L> masks = L::MasksOfBits(negative);  // -1 where negative
   const IntsOf<L> twice = L::Add8(points, points);
   const IntsOf<L> four_times = L::Add8(twice, twice);
-  return L::Add8(L::Add8(four_times, four_times), L::Load(delta));
+  return L::Add8(L::Add8(four_times, four_times), L::Add8(L::Add8(masks, masks), L::Set8(10)));
 }
 
 template <class L>
-struct UnpackIQ1_S : Format<BlockIQ1_S, 32, 5, 9> {
+struct UnpackIQ1_S : LookedUp<BlockIQ1_S, 32, 5, 9> {
   MOXIE_INLINE void Scales(Bytes chunk, int, FloatsOf<L>& scale, FloatsOf<L>&) {
     const IntsOf<L> high = L::WordsAt(chunk + offsetof(BlockIQ1_S, high));
     const IntsOf<L> odd = L::Or(L::And(L::Right32(high, 11), L::Set32(14)), L::Set32(1));
@@ -171,35 +181,34 @@ struct UnpackIQ1_S : Format<BlockIQ1_S, 32, 5, 9> {
     const uint32_t high = LoadU16(chunk + offsetof(BlockIQ1_S, high) + 2 * i);
     const uint32_t index[4] = {q[0] | (high & 7) << 8, q[1] | ((high >> 3) & 7) << 8,
                                q[2] | ((high >> 6) & 7) << 8, q[3] | ((high >> 9) & 7) << 8};
-    return ShiftedPoints<L>(index, (high >> 15) != 0 ? 15u : 0u);
+    return ShiftedPoints<L>(index, (high >> 15) != 0 ? ~0u : 0u);
   }
 };
 
 template <class L>
-struct UnpackIQ1_M : Format<BlockIQ1_M, 16, 5, 9> {
+struct UnpackIQ1_M : LookedUp<BlockIQ1_M, 16, 5, 9> {
   MOXIE_INLINE void Scales(Bytes chunk, int half, FloatsOf<L>& scale, FloatsOf<L>&) {
     Bytes scales = chunk + offsetof(BlockIQ1_M, scales);
     uint32_t d = 0;
     for (int k = 0; k < 4; ++k) d |= (LoadU16(scales + 2 * k) >> 12) << (4 * k);
-    int odd[8];
-    for (int g = 0; g < 8; ++g) {
-      const uint32_t word = LoadU16(scales + 4 * half + 2 * (g / 4));
-      odd[g] = static_cast<int>(2 * ((word >> (3 * (g % 4))) & 7) + 1);
-    }
+    alignas(32) static constexpr int32_t kShifts[8] = {0, 3, 6, 9, 0, 3, 6, 9};
+    const auto twice = [](uint64_t word) { return word | word << 32; };
+    const uint64_t first = twice(LoadU16(scales + 4 * half));
+    const uint64_t second = twice(LoadU16(scales + 4 * half + 2));
+    const IntsOf<L> codes =
+        L::And(L::Right32(L::Set64(first, first, second, second), L::Load(kShifts)), L::Set32(7));
+    const IntsOf<L> odd = L::Or(L::Left32(codes, 1), L::Set32(1));
     const auto bits = static_cast<uint16_t>(d);
-    scale = Scaled<L>(L::HalfAt(&bits) * 0.125f, L::Load(odd));
+    scale = Scaled<L>(L::HalfAt(&bits) * 0.125f, odd);
   }
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
     Bytes q = chunk + offsetof(BlockIQ1_M, q) + 4 * i;
     const uint32_t high = LoadU16(chunk + offsetof(BlockIQ1_M, high) + 2 * i);
-    uint32_t index[4];
-    uint32_t negative = 0;
-    for (int k = 0; k < 4; ++k) {
-      const uint32_t nibble = (high >> (4 * k)) & 15;
-      index[k] = q[k] | (nibble & 7) << 8;
-      negative |= (nibble >> 3) << k;
-    }
-    return ShiftedPoints<L>(index, negative);
+    const uint32_t index[4] = {q[0] | (high & 0x7) << 8, q[1] | (high & 0x70) << 4,
+                               q[2] | (high & 0x700), q[3] | (high & 0x7000) >> 4};
+    const uint32_t negative =
+        (high >> 3 & 1) | (high & 0x80) << 1 | (high & 0x800) << 5 | (high & 0x8000) << 9;
+    return ShiftedPoints<L>(index, 255 * negative);
   }
 };
 

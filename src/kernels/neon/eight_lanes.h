@@ -29,6 +29,15 @@ struct EightLanes {
   }
   MOXIE_INLINE Ints Set32(int value) { return Twice(vreinterpretq_u8_s32(vdupq_n_s32(value))); }
 
+  MOXIE_INLINE Ints Set64(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+    return {vcombine_u8(vcreate_u8(a), vcreate_u8(b)), vcombine_u8(vcreate_u8(c), vcreate_u8(d))};
+  }
+  MOXIE_INLINE Ints Set32(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e, uint32_t f,
+                          uint32_t g, uint32_t h) {
+    const auto both = [](uint32_t low, uint32_t high) { return low | uint64_t{high} << 32; };
+    return Set64(both(a, b), both(c, d), both(e, f), both(g, h));
+  }
+
   MOXIE_INLINE Ints And(Ints a, Ints b) { return {a.low & b.low, a.high & b.high}; }
   MOXIE_INLINE Ints Or(Ints a, Ints b) { return {a.low | b.low, a.high | b.high}; }
   MOXIE_INLINE Ints Xor(Ints a, Ints b) { return {a.low ^ b.low, a.high ^ b.high}; }

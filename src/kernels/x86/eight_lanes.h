@@ -16,6 +16,17 @@ struct EightLanes {
   MOXIE_INLINE Ints Set8(int value) { return _mm256_set1_epi8(static_cast<char>(value)); }
   MOXIE_INLINE Ints Set32(int value) { return _mm256_set1_epi32(value); }
   MOXIE_INLINE Ints Set16(int value) { return _mm256_set1_epi16(static_cast<int16_t>(value)); }
+  // Each lane its own. Unlike a vector that is loaded, they need not have been stored before.
+  MOXIE_INLINE Ints Set64(uint64_t a, uint64_t b, uint64_t c, uint64_t d) {
+    return _mm256_setr_epi64x(static_cast<int64_t>(a), static_cast<int64_t>(b),
+                              static_cast<int64_t>(c), static_cast<int64_t>(d));
+  }
+  MOXIE_INLINE Ints Set32(uint32_t a, uint32_t b, uint32_t c, uint32_t d, uint32_t e, uint32_t f,
+                          uint32_t g, uint32_t h) {
+    return _mm256_setr_epi32(static_cast<int>(a), static_cast<int>(b), static_cast<int>(c),
+                             static_cast<int>(d), static_cast<int>(e), static_cast<int>(f),
+                             static_cast<int>(g), static_cast<int>(h));
+  }
   /// The same 16 bytes in every 128 bits.
   MOXIE_INLINE Ints SetQuarters(__m128i bytes) { return _mm256_broadcastsi128_si256(bytes); }
 

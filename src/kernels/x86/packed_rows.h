@@ -7,8 +7,6 @@
 namespace moxie::x86 {
 namespace {
 
-#define MOXIE_MEMBER inline __attribute__((always_inline))
-
 /// Rows as pack_rows.h packs them, as many as L (eight_lanes.h) has lanes. `row` is a multiple of
 /// kLanes, as are the matrix's rows. Offsets are those of a row's own bytes, in its selected chunk.
 /// A chunk of blocks of 32 begins with the scales of all, so that codes fill whole cache lines.

@@ -51,6 +51,9 @@ template <class Format>
 concept HasValues = requires {
   Format::kValues;
 };
+/// Codes are looked up one by one, in a codebook.
+template <class Format>
+concept IsLookedUp = Format::kIsLookedUp;
 template <class Format>
 concept HasFifthBits = requires(const uint8_t* p) {
   Format::FifthBits(p, 0);

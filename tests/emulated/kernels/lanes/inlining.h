@@ -5,3 +5,4 @@
 
 #define MOXIE_UNROLL
 #define MOXIE_INLINE static inline __attribute__((unused))
+#define MOXIE_MEMBER inline
