@@ -35,12 +35,6 @@ float Greatest(float start, const float* x, int64_t n) {
   return *std::max_element(lanes, lanes + kLanes);
 }
 
-/// Pages lie apart, so the processor's own prefetching begins anew with each.
-void Prefetch(const std::byte* data, int64_t bytes) {
-  constexpr int64_t kLine = 64;
-  for (int64_t at = 0; at < bytes; at += kLine) __builtin_prefetch(data + at, 0, 2);
-}
-
 }  // namespace
 
 /// Some queries of one chunk and some heads that share a key head.
@@ -308,11 +302,12 @@ void PagedAttention::AddPages(const Call& call, const Tile& tile, int64_t segmen
       std::min((segment + 1) * call.pages_per_segment(), CeilDivide(end_position, page_tokens));
   for (int64_t page = first_page; page < end_page; ++page) {
     const KvCache::PageRows rows = cache.Rows(tile.sequence, call.layer, page, tile.kv_head);
-    if (tile.tokens == 1 && page + 1 < end_page) {
-      const KvCache::PageRows next = cache.Rows(tile.sequence, call.layer, page + 1, tile.kv_head);
-      Prefetch(next.keys, page_tokens * next.key_stride);
-      Prefetch(next.values, page_tokens * next.value_stride);
-    }
+    KvCache::PageRows next{};
+    if (tile.tokens == 1 && (page + 1) * page_tokens < end_position)
+      next = cache.Rows(tile.sequence, call.layer, page + 1, tile.kv_head);
+    const auto after = [](const std::byte* data, int64_t bytes) {
+      return data == nullptr ? nullptr : data + bytes;
+    };
     const int64_t stored = std::min(page_tokens, end_position - page * page_tokens);
     for (int64_t begin = 0; begin < stored; begin += kPageRowsAtOnce) {
       const int64_t count = std::min(kPageRowsAtOnce, stored - begin);
@@ -321,12 +316,14 @@ void PagedAttention::AddPages(const Call& call, const Tile& tile, int64_t segmen
                .data = rows.keys + begin * rows.key_stride,
                .stride = rows.key_stride,
                .rows = count,
-               .dim = key_width},
+               .dim = key_width,
+               .next = after(next.keys, begin * rows.key_stride)},
               {.type = cache.type(),
                .data = rows.values + begin * rows.value_stride,
                .stride = rows.value_stride,
                .rows = count,
-               .dim = cache.value_width()},
+               .dim = cache.value_width(),
+               .next = after(next.values, begin * rows.value_stride)},
               queries, part);
     }
   }

@@ -34,6 +34,9 @@ struct CacheRows {
   int64_t stride = 0;  ///< bytes between rows
   int64_t rows = 0;
   int64_t dim = 0;  ///< elements read of each row; a multiple of 32 for q8_0
+  /// The rows that are read after these, as many and as far apart, or null: they are asked for
+  /// meanwhile.
+  const std::byte* next = nullptr;
 };
 
 /// A tile of queries and the segment of consecutive cache rows that they attend to at once.

@@ -1,6 +1,7 @@
 #pragma once
 
 #include "kernels/kernel_set.h"
+#include "kernels/lanes/chunk_of_rows.h"
 #include "kernels/lanes/floats.h"
 #include "quant/blocks.h"
 
@@ -49,6 +50,14 @@ struct RowQ8_0 {
   // Never needed: the dimension is a multiple of 32.
   MOXIE_INLINE typename F::Vector Tail(const std::byte*, int64_t, int64_t) { return F::Zero(); }
 };
+
+/// Asks for `rows` of the next rows, from `row` on. Pages lie apart, so the processor's own
+/// prefetching begins anew with each; asking for a whole one at once would wait for its misses.
+MOXIE_INLINE void AskForNext(const CacheRows& of, int64_t row, int64_t rows) {
+  if (of.next == nullptr) return;
+  AskFor(reinterpret_cast<const uint8_t*>(of.next + row * of.stride), rows * of.stride,
+         UsableCpuFeatures().reads_ahead);
+}
 
 /// The scores of `Q` queries against `R` rows from `row` on; rows past the last repeat it. Lane l
 /// of a score's accumulator adds the elements l, l + kLanes, l + 2 kLanes ... in order; then the
@@ -104,23 +113,27 @@ MOXIE_INLINE void ScoreTile(const CacheRows& keys, int64_t row, const float* que
   }
 }
 
+/// Scores of `Q` queries against all rows, of which `R` at once.
+template <class Row, int Q, int R>
+MOXIE_INLINE void ScoreRows(const CacheRows& keys, bool ask, const float* queries, float scale,
+                            float* scores, int64_t stride) {
+  for (int64_t row = 0; row < keys.rows; row += R) {
+    if (ask) AskForNext(keys, row, Min(R, keys.rows - row));
+    ScoreTile<Row, Q, R>(keys, row, queries, scale, scores, stride);
+  }
+}
+
 /// Scores against all rows, queries in threes.
 template <class Row>
 void ScoresOfRows(const CacheRows& keys, const float* queries, int64_t count, float scale,
                   float* scores, int64_t stride) {
   int64_t q = 0;
-  for (; q + 3 <= count; q += 3) {
-    for (int64_t row = 0; row < keys.rows; row += 4)
-      ScoreTile<Row, 3, 4>(keys, row, queries + q * keys.dim, scale, scores + q * stride, stride);
-  }
-  for (; q + 2 <= count; q += 2) {
-    for (int64_t row = 0; row < keys.rows; row += 4)
-      ScoreTile<Row, 2, 4>(keys, row, queries + q * keys.dim, scale, scores + q * stride, stride);
-  }
-  for (; q < count; ++q) {
-    for (int64_t row = 0; row < keys.rows; row += 8)
-      ScoreTile<Row, 1, 8>(keys, row, queries + q * keys.dim, scale, scores + q * stride, stride);
-  }
+  for (; q + 3 <= count; q += 3)
+    ScoreRows<Row, 3, 4>(keys, q == 0, queries + q * keys.dim, scale, scores + q * stride, stride);
+  for (; q + 2 <= count; q += 2)
+    ScoreRows<Row, 2, 4>(keys, q == 0, queries + q * keys.dim, scale, scores + q * stride, stride);
+  for (; q < count; ++q)
+    ScoreRows<Row, 1, 8>(keys, q == 0, queries + q * keys.dim, scale, scores + q * stride, stride);
 }
 
 // ---- scores of many queries: rows side by side --------------------------------------------------
@@ -271,6 +284,7 @@ MOXIE_INLINE void AddRows(const CacheRows& values, int64_t d, const float* weigh
   }
   const std::byte* row = values.data;
   for (int64_t i = 0; i < values.rows; ++i, row += values.stride) {
+    if (d == 0) AskForNext(values, i, 1);
     Vector weight[Q];
     MOXIE_UNROLL
     for (int q = 0; q < Q; ++q) weight[q] = F::Set(weights[q * stride + i]);
@@ -327,13 +341,14 @@ void Values(const CacheRows& values, const float* weights, int64_t stride, int64
   for (int64_t row = 0; row < values.rows; row += most) {
     block.data = values.data + row * values.stride;
     block.rows = Min(most, values.rows - row);
+    block.next = values.next == nullptr ? nullptr : values.next + row * values.stride;
     const float* w = weights + row;
     int64_t q = 0;
-    for (; q + 3 <= count; q += 3)
+    for (; q + 3 <= count; q += 3, block.next = nullptr)
       AddToQueries<Row, 3>(block, w + q * stride, stride, out + q * values.dim);
-    for (; q + 2 <= count; q += 2)
+    for (; q + 2 <= count; q += 2, block.next = nullptr)
       AddToQueries<Row, 2>(block, w + q * stride, stride, out + q * values.dim);
-    for (; q < count; ++q)
+    for (; q < count; ++q, block.next = nullptr)
       AddToQueries<Row, 1>(block, w + q * stride, stride, out + q * values.dim);
   }
 }
