@@ -20,8 +20,11 @@ std::string LimitOf(const SpeedPlan& speed, double bytes_per_token, double disk_
   if (disk_s > speed.decode.experts)
     return "the disk, which gives " + Gigabytes(machine.disk_bytes_per_s);
   const double rate = bytes_per_token / speed.decode.total();
-  const std::string of =
-      Gigabytes(rate) + " of weights, of memory's " + Gigabytes(machine.memory_bytes_per_s);
+  // A machine that was busy when it was measured, or whose memory is shared with others.
+  const bool faster = rate > machine.memory_bytes_per_s;
+  const std::string of = Gigabytes(rate) + " of weights, " +
+                         (faster ? "more than memory gave when measured: " : "of memory's ") +
+                         Gigabytes(machine.memory_bytes_per_s);
   return (rate > 0.7 * machine.memory_bytes_per_s ? "memory: " : "arithmetic: ") + of;
 }
 
