@@ -14,6 +14,12 @@ struct LookedUp : Format<Block, group, bits, offset> {
   static constexpr bool kIsLookedUp = true;
 };
 
+/// `p`, without the places after it being added up one by one before a loop over rows.
+MOXIE_INLINE Bytes InRegister(Bytes p) {
+  asm("" : "+r"(p));
+  return p;
+}
+
 /// Negates byte i where bit i of `signs` is set, and adds `offset`.
 template <class L>
 MOXIE_INLINE IntsOf<L> WithSigns(IntsOf<L> magnitudes, uint32_t signs, int offset) {
@@ -49,14 +55,14 @@ MOXIE_INLINE uint32_t EvenSignsOf4(uint64_t words) {
 template <class L, class Codebook>
 MOXIE_INLINE IntsOf<L> Points(const Codebook& book, const uint32_t (&index)[4]) {
   const auto at = [&](int k) __attribute__((always_inline)) {
-    return LoadU64(reinterpret_cast<Bytes>(&book) + 8 * index[k]);
+    return LoadU64(reinterpret_cast<Bytes>(&book) + 8 * size_t{index[k]});
   };
   return L::Set64(at(0), at(1), at(2), at(3));
 }
 template <class L, class Codebook>
 MOXIE_INLINE IntsOf<L> Points(const Codebook& book, const uint32_t (&index)[8]) {
   const auto at = [&](int k) __attribute__((always_inline)) {
-    return LoadU32(reinterpret_cast<Bytes>(&book) + 4 * index[k]);
+    return LoadU32(reinterpret_cast<Bytes>(&book) + 4 * size_t{index[k]});
   };
   return L::Set32(at(0), at(1), at(2), at(3), at(4), at(5), at(6), at(7));
 }
@@ -89,7 +95,7 @@ struct UnpackIQ2_XXS : LookedUp<BlockIQ2_XXS, 32, 7, 43> {
                               TopNibbles<L>(chunk + offsetof(BlockIQ2_XXS, q) + 4, 8), 0.25f);
   }
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ2_XXS, q) + 8 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ2_XXS, q) + 8 * i);
     const uint32_t index[4] = {q[0], q[1], q[2], q[3]};
     return WithSigns<L>(Points<L>(kIq2XxsGrid, index), EvenSignsOf4(LoadU32(q + 4)),
                         UnpackIQ2_XXS::kOffset);
@@ -108,7 +114,7 @@ struct ScaledPoints : LookedUp<Block, 16, 7, 43> {
 template <class L>
 struct UnpackIQ2_XS : ScaledPoints<L, BlockIQ2_XS> {
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ2_XS, q) + 8 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ2_XS, q) + 8 * i);
     const uint64_t codes = LoadU64(q);
     uint32_t index[4];
     for (int k = 0; k < 4; ++k) index[k] = static_cast<uint32_t>(codes >> (16 * k)) & 511;
@@ -120,7 +126,7 @@ struct UnpackIQ2_XS : ScaledPoints<L, BlockIQ2_XS> {
 template <class L>
 struct UnpackIQ2_S : ScaledPoints<L, BlockIQ2_S> {
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ2_S, q) + 4 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ2_S, q) + 4 * i);
     const uint32_t high = chunk[offsetof(BlockIQ2_S, high) + static_cast<size_t>(i)];
     const uint32_t index[4] = {q[0] | (high & 0x03) << 8, q[1] | (high & 0x0c) << 6,
                                q[2] | (high & 0x30) << 4, q[3] | (high & 0xc0) << 2};
@@ -136,7 +142,7 @@ struct UnpackIQ3_XXS : LookedUp<BlockIQ3_XXS, 32, 7, 62> {
                               TopNibbles<L>(chunk + offsetof(BlockIQ3_XXS, scales), 4), 0.5f);
   }
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ3_XXS, q) + 8 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ3_XXS, q) + 8 * i);
     const uint32_t index[8] = {q[0], q[1], q[2], q[3], q[4], q[5], q[6], q[7]};
     const uint32_t rest = LoadU32(chunk + offsetof(BlockIQ3_XXS, scales) + 4 * i);
     return WithSigns<L>(Points<L>(kIq3XxsGrid, index), EvenSignsOf4(rest), UnpackIQ3_XXS::kOffset);
@@ -150,10 +156,12 @@ struct UnpackIQ3_S : LookedUp<BlockIQ3_S, 32, 5, 15> {
     scale = Scaled<L>(L::HalfAt(chunk), L::Or(L::Left32(codes, 1), L::Set32(1)));
   }
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ3_S, q) + 8 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ3_S, q) + 8 * i);
     const uint32_t high = chunk[offsetof(BlockIQ3_S, high) + static_cast<size_t>(i)];
+    uint64_t words[2];
+    L::WithNinthBits(q, high, words);
     uint32_t index[8];
-    for (int k = 0; k < 8; ++k) index[k] = q[k] | ((high >> k) & 1) << 8;
+    for (int k = 0; k < 8; ++k) index[k] = static_cast<uint16_t>(words[k / 4] >> (16 * (k % 4)));
     const uint32_t signs = LoadU32(chunk + offsetof(BlockIQ3_S, signs) + 4 * i);
     return WithSigns<L>(Points<L>(kIq3SGrid, index), signs, UnpackIQ3_S::kOffset);
   }
@@ -177,7 +185,7 @@ struct UnpackIQ1_S : LookedUp<BlockIQ1_S, 32, 5, 9> {
     scale = Scaled<L>(L::HalfAt(chunk) * 0.125f, odd);
   }
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ1_S, q) + 4 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ1_S, q) + 4 * i);
     const uint32_t high = LoadU16(chunk + offsetof(BlockIQ1_S, high) + 2 * i);
     const uint32_t index[4] = {q[0] | (high & 7) << 8, q[1] | ((high >> 3) & 7) << 8,
                                q[2] | ((high >> 6) & 7) << 8, q[3] | ((high >> 9) & 7) << 8};
@@ -202,7 +210,7 @@ struct UnpackIQ1_M : LookedUp<BlockIQ1_M, 16, 5, 9> {
     scale = Scaled<L>(L::HalfAt(&bits) * 0.125f, odd);
   }
   MOXIE_INLINE IntsOf<L> Codes(Bytes chunk, int i) {
-    Bytes q = chunk + offsetof(BlockIQ1_M, q) + 4 * i;
+    Bytes q = InRegister(chunk + offsetof(BlockIQ1_M, q) + 4 * i);
     const uint32_t high = LoadU16(chunk + offsetof(BlockIQ1_M, high) + 2 * i);
     const uint32_t index[4] = {q[0] | (high & 0x7) << 8, q[1] | (high & 0x70) << 4,
                                q[2] | (high & 0x700), q[3] | (high & 0x7000) >> 4};

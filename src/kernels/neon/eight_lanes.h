@@ -128,6 +128,14 @@ struct EightLanes {
     static constexpr uint32_t kMultiples[8] = {0, n, 2 * n, 3 * n, 4 * n, 5 * n, 6 * n, 7 * n};
     return Load(kMultiples);
   }
+  MOXIE_INLINE void WithNinthBits(const void* p, uint32_t high, uint64_t (&words)[2]) {
+    static constexpr int16_t kLeft[8] = {8, 7, 6, 5, 4, 3, 2, 1};
+    const uint16x8_t low = vmovl_u8(vld1_u8(static_cast<const uint8_t*>(p)));
+    const uint16x8_t bits = vshlq_u16(vdupq_n_u16(static_cast<uint16_t>(high)), vld1q_s16(kLeft));
+    const uint64x2_t all = vreinterpretq_u64_u16(low | (bits & vdupq_n_u16(256)));
+    words[0] = vgetq_lane_u64(all, 0);
+    words[1] = vgetq_lane_u64(all, 1);
+  }
   MOXIE_INLINE float HalfAt(const void* p) {
     __fp16 half;
     lanes::CopyBytes(&half, p, sizeof(half));

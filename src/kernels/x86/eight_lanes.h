@@ -107,6 +107,16 @@ struct EightLanes {
   MOXIE_INLINE Ints Multiples() {
     return _mm256_setr_epi32(0, n, 2 * n, 3 * n, 4 * n, 5 * n, 6 * n, 7 * n);
   }
+  /// Eight bytes, with bit k of `high` as the ninth bit of byte k, each in 16 bits.
+  MOXIE_INLINE void WithNinthBits(const void* p, uint32_t high, uint64_t (&words)[2]) {
+    const __m128i low = _mm_cvtepu8_epi16(_mm_loadl_epi64(static_cast<const __m128i*>(p)));
+    const __m128i bits = _mm_and_si128(_mm_set1_epi16(static_cast<int16_t>(high)),
+                                       _mm_setr_epi16(1, 2, 4, 8, 16, 32, 64, 128));
+    const __m128i ninth = _mm_mullo_epi16(bits, _mm_setr_epi16(256, 128, 64, 32, 16, 8, 4, 2));
+    const __m128i all = _mm_or_si128(low, ninth);
+    words[0] = static_cast<uint64_t>(_mm_cvtsi128_si64(all));
+    words[1] = static_cast<uint64_t>(_mm_extract_epi64(all, 1));
+  }
   MOXIE_INLINE float HalfAt(const void* p) { return x86::HalfAt(p); }
   /// Eight binary16 numbers, `stride` bytes apart.
   template <int stride>
